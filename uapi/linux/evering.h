@@ -1,0 +1,501 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * evering: submission and completion rings between processes.
+ *
+ * This file is the specification: the ioctls of /dev/evering, the memory of a
+ * uring word by word, who writes each word and who reads it.
+ *
+ * A uring is two rings and two heaps in three sections of shared memory:
+ *
+ *	HEADER	written by the kernel alone; everybody maps it read-only
+ *	A	written by side A, the client; side B maps it read-only
+ *	B	written by side B, the server; side A maps it read-only
+ *
+ * Every word has one writing side.  A peer can lie in its own words and can
+ * never damage those of the other side.  Zero-filled sections A and B are a
+ * valid, empty uring.  There are no pointers in shared memory.
+ *
+ * Only 64-bit programs are served: a 32-bit ioctl gets -ENOTTY.
+ */
+#ifndef _UAPI_LINUX_EVERING_H
+#define _UAPI_LINUX_EVERING_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#ifdef __cplusplus
+#define EVERING_STATIC_ASSERT(cond) static_assert(cond, #cond)
+#else
+#define EVERING_STATIC_ASSERT(cond) _Static_assert(cond, #cond)
+#endif
+#define EVERING_OFFSET_IS(type, member, offset) \
+	EVERING_STATIC_ASSERT(__builtin_offsetof(type, member) == (offset))
+#define EVERING_SIZE_IS(type, bytes) \
+	EVERING_STATIC_ASSERT(sizeof(type) == (bytes))
+
+#define EVERING_ABI_VERSION	1
+#define EVERING_HEADER_MAGIC	0x45565247U	/* "GRVE" in memory */
+
+#define EVERING_NAME_MAX	63	/* bytes in a service name, without NUL */
+#define EVERING_MAX_ENTRIES	65536U	/* slots in a ring */
+#define EVERING_MIN_SLOT_SIZE	64U
+#define EVERING_MAX_SLOT_SIZE	4096U
+#define EVERING_MAX_BACKLOG	4096U	/* connections that wait for ACCEPT */
+
+/* Sides, and the rings they produce: A writes the SQ, B writes the CQ. */
+#define EVERING_SIDE_A		0	/* client, submitter */
+#define EVERING_SIDE_B		1	/* server, completer */
+#define EVERING_RING_SQ		0
+#define EVERING_RING_CQ		1
+
+/* Sections, in the order of their mmap offsets on an endpoint. */
+#define EVERING_SECTION_HEADER	0
+#define EVERING_SECTION_A	1
+#define EVERING_SECTION_B	2
+#define EVERING_MMAP_SHIFT	40
+#define EVERING_MMAP_OFFSET(section) ((__u64)(section) << EVERING_MMAP_SHIFT)
+
+/* ------------------------------------------------------------------ slots */
+
+/*
+ * A slot is a stamp and an entry.  Positions count entries from 0 and never
+ * wrap; position p lives in slot p & (entries - 1) in lap
+ * (p >> log2(entries)) + 1, so that a zero stamp is lap 0: never written.
+ *
+ *	stamp = lap << 22 | (count - 1) << 14 | owner << 2 | state
+ *
+ * The producer stores the stamp last (release); the consumer loads it first
+ * (acquire).  count is 1 and owner is 0 where a side is a single producer.
+ */
+#define EVERING_EMPTY		0U	/* lap 0 only */
+#define EVERING_RESERVED	1U	/* its owner is writing */
+#define EVERING_COMMITTED	2U
+#define EVERING_SKIPPED		3U	/* carries nothing: step over it */
+#define EVERING_STATE_MASK	3U
+
+#define EVERING_LAP_SHIFT	22
+#define EVERING_COUNT_SHIFT	14
+#define EVERING_OWNER_SHIFT	2
+#define EVERING_LAP_MASK	((((__u64)1) << (64 - EVERING_LAP_SHIFT)) - 1)
+
+static inline __u64 evering_lap(__u64 pos, unsigned int log2_entries)
+{
+	return ((pos >> log2_entries) + 1) & EVERING_LAP_MASK;
+}
+
+/* The stamp of a single producer: count 1, owner 0. */
+static inline __u64 evering_stamp(__u64 lap, unsigned int state)
+{
+	return lap << EVERING_LAP_SHIFT | state;
+}
+
+/* What a consumer at a slot of lap @lap may conclude from its stamp. */
+enum evering_slot_state {
+	EVERING_SLOT_NOT_YET,	/* nothing there: wait */
+	EVERING_SLOT_READY,	/* an entry: take it */
+	EVERING_SLOT_SKIP,	/* nothing, and it will stay so: step over */
+	EVERING_SLOT_LIE,	/* no honest producer leaves this: -EPROTO */
+};
+
+/*
+ * The one rule for library and kernel.  If they judged differently, a lying
+ * producer could make its peer spin between "ready" (kernel) and "empty"
+ * (library).
+ */
+static inline enum evering_slot_state evering_judge(__u64 stamp, __u64 lap)
+{
+	__u64 ahead = ((stamp >> EVERING_LAP_SHIFT) - lap) & EVERING_LAP_MASK;
+
+	if (ahead == 0) {
+		switch (stamp & EVERING_STATE_MASK) {
+		case EVERING_COMMITTED:
+			return EVERING_SLOT_READY;
+		case EVERING_SKIPPED:
+			return EVERING_SLOT_SKIP;
+		case EVERING_RESERVED:
+			return EVERING_SLOT_NOT_YET;
+		}
+		return EVERING_SLOT_LIE;
+	}
+	/* The lap before is what an honest producer has left there. */
+	return ahead == EVERING_LAP_MASK ? EVERING_SLOT_NOT_YET : EVERING_SLOT_LIE;
+}
+
+/**
+ * struct evering_sqe - a request, in slots of the SQ
+ * @stamp:	protocol; not for the program
+ * @user_data:	comes back in the completion, unchanged
+ * @opcode:	meaning agreed between client and server
+ * @flags:	likewise
+ * @len:	bytes of payload
+ * @offset:	where the payload begins in heap A
+ * @data:	inline bytes; slots larger than 64 bytes make it longer
+ */
+struct evering_sqe {
+	__u64 stamp;
+	__u64 user_data;
+	__u16 opcode;
+	__u16 flags;
+	__u32 len;
+	__u64 offset;
+	__u8 data[32];
+};
+EVERING_SIZE_IS(struct evering_sqe, 64);
+EVERING_OFFSET_IS(struct evering_sqe, offset, 24);
+EVERING_OFFSET_IS(struct evering_sqe, data, 32);
+
+/**
+ * struct evering_cqe - a completion, in slots of the CQ
+ * @stamp:	protocol; not for the program
+ * @user_data:	that of the request
+ * @res:	result: bytes or a count, or -errno
+ * @flags:	meaning agreed between client and server
+ * @offset:	where the payload begins in heap B
+ * @data:	inline bytes; slots larger than 64 bytes make it longer
+ */
+struct evering_cqe {
+	__u64 stamp;
+	__u64 user_data;
+	__s32 res;
+	__u32 flags;
+	__u64 offset;
+	__u8 data[32];
+};
+EVERING_SIZE_IS(struct evering_cqe, 64);
+EVERING_OFFSET_IS(struct evering_cqe, offset, 24);
+EVERING_OFFSET_IS(struct evering_cqe, data, 32);
+
+/* --------------------------------------------------------------- geometry */
+
+/**
+ * struct evering_geometry - what a client asks for
+ * @entries:	slots of SQ and CQ; powers of two, 1 to EVERING_MAX_ENTRIES
+ * @slot_size:	bytes of a slot of SQ and CQ; powers of two, 64 to 4096
+ * @heap_size:	bytes of heap A and heap B; multiples of 4096, may be 0
+ */
+struct evering_geometry {
+	__u32 entries[2];
+	__u32 slot_size[2];
+	__u64 heap_size[2];
+};
+EVERING_SIZE_IS(struct evering_geometry, 32);
+
+/**
+ * struct evering_layout - where everything lies
+ * @geometry:		as created
+ * @section_size:	bytes to map of HEADER, A and B; whole pages
+ * @slots_offset:	of the SQ in section A, of the CQ in section B
+ * @heap_offset:	of heap A in section A, of heap B in section B
+ */
+struct evering_layout {
+	struct evering_geometry geometry;
+	__u64 section_size[3];
+	__u64 slots_offset[2];
+	__u64 heap_offset[2];
+};
+EVERING_SIZE_IS(struct evering_layout, 88);
+
+/* ---------------------------------------------------------- section HEADER */
+
+#define EVERING_NOBODY		(~(__u64)0)	/* in wake_at and the like */
+
+/**
+ * struct evering_ring_words - who sleeps on one ring; written by the kernel
+ * @wake_at:	a consumer sleeps; ring the doorbell for a commit at or beyond
+ * @poll_at:	the same for poll, epoll and io_uring poll
+ * @space_at:	a producer sleeps for room at this position; ring the doorbell
+ *		when head + entries > space_at
+ * @poll_space_at: the same for poll
+ *
+ * The committing side stores its stamps, then a full barrier, then loads
+ * @wake_at and @poll_at; the releasing side stores head, then a full barrier,
+ * then loads @space_at and @poll_space_at.  Each pairs with the full barrier
+ * between the kernel's store to the word and its look at the ring.
+ */
+struct evering_ring_words {
+	__u64 wake_at;
+	__u64 poll_at;
+	__u64 __resv1[14];
+	__u64 space_at;
+	__u64 poll_space_at;
+	__u64 __resv2[14];
+};
+EVERING_SIZE_IS(struct evering_ring_words, 256);
+EVERING_OFFSET_IS(struct evering_ring_words, space_at, 128);
+
+#define EVERING_STATE_PENDING	0	/* side B before ACCEPT */
+#define EVERING_STATE_OPEN	1
+#define EVERING_STATE_DEAD	2
+
+/**
+ * struct evering_side_words - the state of one side; written by the kernel
+ * @state:	EVERING_STATE_*; DEAD is final
+ * @generation:	counts the lives of this side; WAIT takes the one it has seen
+ */
+struct evering_side_words {
+	__u32 state;
+	__u32 generation;
+	__u64 __resv[15];
+};
+EVERING_SIZE_IS(struct evering_side_words, 128);
+
+/**
+ * struct evering_header - section HEADER
+ * @magic:	EVERING_HEADER_MAGIC
+ * @abi_version: EVERING_ABI_VERSION
+ * @token:	names this uring; never used twice while the module is loaded
+ * @layout:	as CONNECT and ACCEPT return it
+ * @ring:	by EVERING_RING_*
+ * @side:	by EVERING_SIDE_*
+ */
+struct evering_header {
+	__u32 magic;
+	__u32 abi_version;
+	__u64 token;
+	struct evering_layout layout;
+	__u8 __resv[152];
+	struct evering_ring_words ring[2];
+	struct evering_side_words side[2];
+};
+EVERING_OFFSET_IS(struct evering_header, layout, 16);
+EVERING_OFFSET_IS(struct evering_header, ring, 256);
+EVERING_OFFSET_IS(struct evering_header, side, 768);
+EVERING_SIZE_IS(struct evering_header, 1024);
+
+/* ---------------------------------------------------------- sections A, B */
+
+/**
+ * struct evering_control - the head of a section; written by its side
+ * @tail:	next position this side will commit; a hint, read by the kernel
+ *		for poll and fdinfo
+ * @head:	next position this side will take; store-release, once what lies
+ *		before it has been read
+ * @closed:	this side submits no more (end of stream)
+ * @rclosed:	this side takes no more
+ *
+ * The slots of the ring that the side produces follow at slots_offset, its
+ * heap at heap_offset.
+ */
+struct evering_control {
+	__u64 tail;
+	__u64 __resv1[15];
+	__u64 head;
+	__u64 __resv2[15];
+	__u32 closed;
+	__u32 rclosed;
+	__u64 __resv3[31];
+};
+EVERING_OFFSET_IS(struct evering_control, head, 128);
+EVERING_OFFSET_IS(struct evering_control, closed, 256);
+EVERING_SIZE_IS(struct evering_control, 512);
+
+/* ------------------------------------------------------------------ ioctls */
+
+/*
+ * Every argument begins with its size as the caller knows it; a smaller, older
+ * size works for ever.
+ *
+ *	-EINVAL		a size below the first version, an unknown flag,
+ *			a wrong value
+ *	-E2BIG		a tail that this kernel does not know and is not zero
+ *	-ENOTTY		an unknown ioctl, a 32-bit caller
+ *	-EFAULT		memory that cannot be read or written
+ */
+#define EVERING_IOC_MAGIC	0xEB
+
+/* on /dev/evering */
+#define EVERING_IOC_QUERY	_IO(EVERING_IOC_MAGIC, 0x00)
+#define EVERING_IOC_LISTEN	_IO(EVERING_IOC_MAGIC, 0x01) /* returns an fd */
+#define EVERING_IOC_CONNECT	_IO(EVERING_IOC_MAGIC, 0x02) /* returns an fd */
+/* on a service */
+#define EVERING_IOC_ACCEPT	_IO(EVERING_IOC_MAGIC, 0x10) /* returns an fd */
+/* on an endpoint */
+#define EVERING_IOC_ENTER	_IO(EVERING_IOC_MAGIC, 0x20)
+#define EVERING_IOC_SHUTDOWN	_IO(EVERING_IOC_MAGIC, 0x21)
+#define EVERING_IOC_PEER	_IO(EVERING_IOC_MAGIC, 0x22)
+
+#define EVERING_NO_DEADLINE	(~(__u64)0)
+
+/**
+ * struct evering_query - EVERING_IOC_QUERY: what this module can do
+ * @size:		in: sizeof(struct evering_query)
+ * @flags:		in: 0
+ * @abi_version:	out: EVERING_ABI_VERSION
+ * @max_entries:	out: most slots of a ring
+ * @max_slot_size:	out: most bytes of a slot
+ * @max_backlog:	out: most connections that wait for ACCEPT
+ * @features:		out: EVERING_FEATURE_*, none yet
+ * @max_uring_bytes:	out: most bytes of a uring, its three sections together
+ */
+struct evering_query {
+	__u32 size;
+	__u32 flags;
+	__u32 abi_version;
+	__u32 max_entries;
+	__u32 max_slot_size;
+	__u32 max_backlog;
+	__u64 features;
+	__u64 max_uring_bytes;
+};
+EVERING_SIZE_IS(struct evering_query, 40);
+
+/**
+ * struct evering_listen - EVERING_IOC_LISTEN: bind a service name
+ * @size:		sizeof(struct evering_listen)
+ * @flags:		0
+ * @name:		1 to EVERING_NAME_MAX printable ASCII bytes, then NUL
+ * @mode:		who may connect, as on a file: 0200 the owner (the
+ *			caller's uid), 0020 its group, 0002 others
+ * @backlog:		connections that may wait for ACCEPT, 1 to max_backlog
+ * @max_entries:	most slots that a client may ask for; 0 = no own limit
+ * @max_slot_size:	likewise, bytes of a slot
+ * @max_heap_size:	likewise, bytes of each heap
+ *
+ * Names are per network namespace.  -EEXIST: the name is taken.
+ */
+struct evering_listen {
+	__u32 size;
+	__u32 flags;
+	char name[EVERING_NAME_MAX + 1];
+	__u32 mode;
+	__u32 backlog;
+	__u32 max_entries;
+	__u32 max_slot_size;
+	__u64 max_heap_size;
+};
+EVERING_SIZE_IS(struct evering_listen, 96);
+
+/**
+ * struct evering_connect - EVERING_IOC_CONNECT: a new uring, as side A
+ * @size:	in: sizeof(struct evering_connect)
+ * @flags:	in: 0
+ * @name:	in: of the service
+ * @geometry:	in: of the uring
+ * @layout:	out
+ * @token:	out
+ *
+ * Returns at once; requests may be queued before the server accepts.
+ * -ECONNREFUSED: nobody listens; -EACCES: no right; -EAGAIN: backlog full;
+ * -ERANGE: more than the service allows; -EINVAL: no such geometry;
+ * -ENOMEM: the memory, or the caller's cgroup, does not allow it.
+ */
+struct evering_connect {
+	__u32 size;
+	__u32 flags;
+	char name[EVERING_NAME_MAX + 1];
+	struct evering_geometry geometry;
+	struct evering_layout layout;
+	__u64 token;
+};
+EVERING_SIZE_IS(struct evering_connect, 200);
+
+#define EVERING_ACCEPT_NONBLOCK	(1U << 0)
+
+/**
+ * struct evering_accept - EVERING_IOC_ACCEPT: the next client, as side B
+ * @size:	in: sizeof(struct evering_accept)
+ * @flags:	in: EVERING_ACCEPT_NONBLOCK; O_NONBLOCK on the service does the
+ *		same
+ * @deadline:	in: CLOCK_MONOTONIC nanoseconds, or EVERING_NO_DEADLINE
+ * @layout:	out
+ * @token:	out
+ * @uid:	out: of the client, in the caller's user namespace
+ * @gid:	out
+ * @pid:	out: in the caller's pid namespace, 0 if it has none there
+ * @__resv:	0
+ *
+ * A client that has died in the meantime is accepted like any other: what it
+ * has sent is there to be read, and then comes -EPIPE.
+ * -EAGAIN: nobody waits; -ETIME: nobody came until the deadline.
+ */
+struct evering_accept {
+	__u32 size;
+	__u32 flags;
+	__u64 deadline;
+	struct evering_layout layout;
+	__u64 token;
+	__u32 uid;
+	__u32 gid;
+	__s32 pid;
+	__u32 __resv;
+};
+EVERING_SIZE_IS(struct evering_accept, 128);
+
+#define EVERING_ENTER_WAKE_PEER	 (1U << 0)	/* ring the doorbell */
+#define EVERING_ENTER_WAIT	 (1U << 1)	/* sleep for entries */
+#define EVERING_ENTER_WAIT_SPACE (1U << 2)	/* sleep for room */
+
+#define EVERING_READY_ENTRIES	(1U << 0)	/* in what ENTER returns */
+#define EVERING_READY_SPACE	(1U << 1)
+
+/**
+ * struct evering_enter - EVERING_IOC_ENTER: wake the peer, sleep, or both
+ * @size:	sizeof(struct evering_enter)
+ * @flags:	EVERING_ENTER_*
+ * @wait_pos:	WAIT: the position that the caller will take next
+ * @space_pos:	WAIT_SPACE: the position that the caller will commit next
+ * @deadline:	CLOCK_MONOTONIC nanoseconds, or EVERING_NO_DEADLINE
+ * @min_complete: WAIT: entries wanted from @wait_pos on, 1 to entries
+ * @generation:	WAIT*: the peer's generation as last seen
+ *
+ * Returns EVERING_READY_* bits, 0 where it was not asked to wait; with both
+ * waits, either one ends the call.
+ * -EPIPE: the peer is dead, or takes no more (WAIT_SPACE), and nothing is left
+ * to take; -ESHUTDOWN: the peer has ended its stream and all is taken;
+ * -ECONNRESET: another life of the peer; -EBUSY: too many threads of this
+ * side sleep already; -ETIME: the deadline; -EINTR: a
+ * signal; -EBADFD: this endpoint is dead; -EPERM: it belongs to another
+ * process.  Success beats time-out and signal.
+ */
+struct evering_enter {
+	__u32 size;
+	__u32 flags;
+	__u64 wait_pos;
+	__u64 space_pos;
+	__u64 deadline;
+	__u32 min_complete;
+	__u32 generation;
+};
+EVERING_SIZE_IS(struct evering_enter, 40);
+
+#define EVERING_SHUT_WR		(1U << 0)	/* submit no more */
+#define EVERING_SHUT_RD		(1U << 1)	/* take no more */
+
+/**
+ * struct evering_shutdown - EVERING_IOC_SHUTDOWN: end of stream
+ * @size:	sizeof(struct evering_shutdown)
+ * @flags:	0
+ * @how:	EVERING_SHUT_WR, EVERING_SHUT_RD or both
+ * @__resv:	0
+ */
+struct evering_shutdown {
+	__u32 size;
+	__u32 flags;
+	__u32 how;
+	__u32 __resv;
+};
+EVERING_SIZE_IS(struct evering_shutdown, 16);
+
+/**
+ * struct evering_peer - EVERING_IOC_PEER: who is at the other side
+ * @size:	in: sizeof(struct evering_peer)
+ * @flags:	in: 0
+ * @state:	out: EVERING_STATE_*
+ * @uid:	out: in the caller's user namespace
+ * @gid:	out
+ * @pid:	out: in the caller's pid namespace, 0 if it has none there
+ *
+ * These are of the process that called CONNECT or ACCEPT; before ACCEPT,
+ * side B is the process that called LISTEN.
+ */
+struct evering_peer {
+	__u32 size;
+	__u32 flags;
+	__u32 state;
+	__u32 uid;
+	__u32 gid;
+	__s32 pid;
+};
+EVERING_SIZE_IS(struct evering_peer, 24);
+
+#endif /* _UAPI_LINUX_EVERING_H */
