@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0
+/* An endpoint: its file, ENTER, SHUTDOWN, PEER, fdinfo, and its death. */
+#include <linux/anon_inodes.h>
+#include <linux/module.h>
+#include <linux/sched/mm.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+#include <linux/user_namespace.h>
+
+#include "internal.h"
+#include "trace.h"
+
+#define EVR_ENTER_FLAGS (EVERING_ENTER_WAKE_PEER | EVERING_ENTER_WAIT | \
+			 EVERING_ENTER_WAIT_SPACE)
+#define EVR_SHUT_FLAGS	(EVERING_SHUT_WR | EVERING_SHUT_RD)
+
+/* May the current process act through this endpoint? */
+static int evr_endpoint_check(struct evr_endpoint *ep)
+{
+	struct mm_struct *mm = READ_ONCE(ep->mm);
+
+	if (READ_ONCE(ep->dead))
+		return -EBADFD;
+	/* An fd that a child has inherited is not its endpoint. */
+	if (mm && mm != current->mm)
+		return -EPERM;
+	return 0;
+}
+
+static int evr_enter(struct evr_endpoint *ep, void __user *uarg)
+{
+	struct evr_uring *uring = ep->uring;
+	unsigned int peer = !ep->side;
+	struct evering_enter args;
+	bool wait;
+	int ret;
+
+	ret = evr_copy_args(&args, sizeof(args), uarg);
+	if (ret)
+		return ret;
+	if (args.flags & ~EVR_ENTER_FLAGS)
+		return -EINVAL;
+	/* The ring that this side consumes is the one that its peer produces. */
+	if ((args.flags & EVERING_ENTER_WAIT) &&
+	    (!args.min_complete ||
+	     args.min_complete > uring->layout.geometry.entries[peer]))
+		return -EINVAL;
+	ret = evr_endpoint_check(ep);
+	if (ret)
+		return ret;
+
+	wait = args.flags & (EVERING_ENTER_WAIT | EVERING_ENTER_WAIT_SPACE);
+	if (args.flags & EVERING_ENTER_WAKE_PEER)
+		evr_doorbell(uring, peer, wait);
+	if (wait)
+		return evr_wait(ep, &args);
+	if ((args.flags & EVERING_ENTER_WAKE_PEER) &&
+	    READ_ONCE(uring->side[peer].state) == EVERING_STATE_DEAD)
+		return -EPIPE;
+	return 0;
+}
+
+static int evr_shutdown(struct evr_endpoint *ep, void __user *uarg)
+{
+	struct evering_control *control = evr_control(ep->uring, ep->side);
+	struct evering_shutdown args;
+	int ret;
+
+	ret = evr_copy_args(&args, sizeof(args), uarg);
+	if (ret)
+		return ret;
+	if (args.flags || args.__resv || !args.how || args.how & ~EVR_SHUT_FLAGS)
+		return -EINVAL;
+	ret = evr_endpoint_check(ep);
+	if (ret)
+		return ret;
+
+	/* All that this thread has committed is seen by who sees the end. */
+	if (args.how & EVERING_SHUT_WR)
+		/* pairs with evr_look() and the library's load of closed */
+		smp_store_release(&control->closed, 1);
+	if (args.how & EVERING_SHUT_RD)
+		/* pairs with evr_look() and the library's load of rclosed */
+		smp_store_release(&control->rclosed, 1);
+	evr_wake_all(ep->uring, EVERING_SIDE_A);
+	evr_wake_all(ep->uring, EVERING_SIDE_B);
+	return 0;
+}
+
+static int evr_peer(struct evr_endpoint *ep, void __user *uarg)
+{
+	struct evr_side *peer = &ep->uring->side[!ep->side];
+	struct user_namespace *ns = current_user_ns();
+	struct evering_peer args;
+	int ret;
+
+	ret = evr_copy_args(&args, sizeof(args), uarg);
+	if (ret)
+		return ret;
+	if (args.flags)
+		return -EINVAL;
+
+	spin_lock(&ep->uring->lock);
+	args.state = peer->state;
+	args.uid = from_kuid_munged(ns, peer->id.uid);
+	args.gid = from_kgid_munged(ns, peer->id.gid);
+	args.pid = pid_vnr(peer->id.pid);
+	spin_unlock(&ep->uring->lock);
+	return evr_return_args(&args, sizeof(args), uarg);
+}
+
+static long evr_endpoint_ioctl(struct file *file, unsigned int cmd,
+			       unsigned long arg)
+{
+	struct evr_endpoint *ep = file->private_data;
+	void __user *uarg = (void __user *)arg;
+
+	switch (cmd) {
+	case EVERING_IOC_ENTER:
+		return evr_enter(ep, uarg);
+	case EVERING_IOC_SHUTDOWN:
+		return evr_shutdown(ep, uarg);
+	case EVERING_IOC_PEER:
+		return evr_peer(ep, uarg);
+	}
+	return -ENOTTY;
+}
+
+static void evr_show_side(struct seq_file *m, struct evr_uring *uring,
+			  unsigned int side)
+{
+	static const char * const states[] = { "pending", "open", "dead" };
+	struct evering_control *control = evr_control(uring, side);
+	struct evr_side *s = &uring->side[side];
+
+	seq_printf(m, "side-%c:\tstate=%s tail=%llu head=%llu closed=%u rclosed=%u sleepers=%u\n",
+		   'a' + side, states[READ_ONCE(s->state)],
+		   READ_ONCE(control->tail), READ_ONCE(control->head),
+		   READ_ONCE(control->closed), READ_ONCE(control->rclosed),
+		   READ_ONCE(s->nr_sleepers));
+}
+
+static void evr_endpoint_show(struct seq_file *m, struct file *file)
+{
+	struct evr_endpoint *ep = file->private_data;
+	struct evr_uring *uring = ep->uring;
+	const struct evering_geometry *geometry = &uring->layout.geometry;
+
+	seq_printf(m, "kind:\tchannel\nside:\t%c\ntoken:\t%llu\nname:\t%s\n",
+		   'a' + ep->side, uring->token, uring->name);
+	seq_printf(m, "entries:\t%u %u\nslot-size:\t%u %u\nheap-size:\t%llu %llu\n",
+		   geometry->entries[0], geometry->entries[1],
+		   geometry->slot_size[0], geometry->slot_size[1],
+		   geometry->heap_size[0], geometry->heap_size[1]);
+	seq_printf(m, "dead:\t%d\n", READ_ONCE(ep->dead));
+	evr_show_side(m, uring, EVERING_SIDE_A);
+	evr_show_side(m, uring, EVERING_SIDE_B);
+}
+
+/**
+ * evr_endpoint_die() - announce the end of an endpoint, once
+ * @ep: the endpoint
+ *
+ * Called when its own section is unmapped (exit, SIGKILL, exec, munmap) and
+ * when its file is released, whichever is first.  May be called under
+ * mmap_lock.
+ */
+void evr_endpoint_die(struct evr_endpoint *ep)
+{
+	bool was_dead;
+
+	spin_lock(&ep->uring->lock);
+	was_dead = ep->dead;
+	WRITE_ONCE(ep->dead, true);
+	spin_unlock(&ep->uring->lock);
+	if (!was_dead)
+		evr_uring_kill_side(ep->uring, ep->side);
+}
+
+static int evr_endpoint_release(struct inode *inode, struct file *file)
+{
+	struct evr_endpoint *ep = file->private_data;
+
+	evr_endpoint_die(ep);
+	evr_uring_put(ep->uring);
+	if (ep->mm)
+		mmdrop(ep->mm);
+	kfree(ep);
+	atomic_long_dec(&evr_counters[EVR_ENDPOINTS]);
+	return 0;
+}
+
+const struct file_operations evr_endpoint_fops = {
+	.owner = THIS_MODULE,
+	.release = evr_endpoint_release,
+	.unlocked_ioctl = evr_endpoint_ioctl,
+	.mmap = evr_mmap,
+	.poll = evr_poll,
+	.show_fdinfo = evr_endpoint_show,
+	.llseek = noop_llseek,
+};
+
+/**
+ * evr_endpoint_open() - a file for one side of a uring
+ * @uring:	takes a reference of its own
+ * @side:	EVERING_SIDE_*
+ *
+ * fput() it, whether or not it was installed: that is the endpoint's death.
+ *
+ * Return: the file or ERR_PTR().
+ */
+struct file *evr_endpoint_open(struct evr_uring *uring, unsigned int side)
+{
+	struct evr_endpoint *ep;
+	struct file *file;
+
+	ep = kzalloc(sizeof(*ep), GFP_KERNEL_ACCOUNT);
+	if (!ep)
+		return ERR_PTR(-ENOMEM);
+	ep->uring = uring;
+	ep->side = side;
+
+	file = anon_inode_getfile("[evering]", &evr_endpoint_fops, ep, O_RDWR);
+	if (IS_ERR(file)) {
+		kfree(ep);
+		return file;
+	}
+	kref_get(&uring->ref);
+	atomic_long_inc(&evr_counters[EVR_ENDPOINTS]);
+	return file;
+}

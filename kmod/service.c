@@ -1,0 +1,589 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Service names of a network namespace: LISTEN, CONNECT, ACCEPT. */
+#include <linux/anon_inodes.h>
+#include <linux/file.h>
+#include <linux/module.h>
+#include <linux/nsproxy.h>
+#include <linux/poll.h>
+#include <linux/sched/signal.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+#include <linux/stringhash.h>
+#include <net/net_namespace.h>
+#include <net/netns/generic.h>
+
+#include "internal.h"
+#include "trace.h"
+
+#define EVR_NAME_BUCKETS	64
+
+/* The names of one network namespace. */
+struct evr_net {
+	struct mutex lock;	/* names */
+	struct hlist_head names[EVR_NAME_BUCKETS];
+};
+
+/**
+ * struct evr_service - a name that clients connect to
+ * @ref:	the file, and each CONNECT in progress
+ * @node:	in evr_net.names; evr_net.lock
+ * @net:	a reference, so that the name table outlives its names
+ * @id:		who listens; constant
+ * @args:	as given to LISTEN; constant
+ * @lock:	protects all below
+ * @clients:	evr_uring.backlog entries, first come first served
+ * @claimed:	places of the backlog in use: @clients and CONNECTs in progress
+ * @closed:	the file is gone
+ * @acceptors:	exclusive sleepers, and pollers
+ */
+struct evr_service {
+	struct kref ref;
+	struct hlist_node node;
+	struct net *net;
+	struct evr_id id;
+	struct evering_listen args;
+	spinlock_t lock;	/* clients, claimed, closed */
+	struct list_head clients;
+	unsigned int claimed;
+	bool closed;
+	wait_queue_head_t acceptors;
+};
+
+static unsigned int evr_net_id;
+
+static struct hlist_head *evr_bucket(struct evr_net *en, const char *name)
+{
+	u32 hash = full_name_hash(NULL, name, strlen(name));
+
+	return &en->names[hash % EVR_NAME_BUCKETS];
+}
+
+static struct evr_service *evr_find(struct evr_net *en, const char *name)
+{
+	struct evr_service *service;
+
+	lockdep_assert_held(&en->lock);
+	hlist_for_each_entry(service, evr_bucket(en, name), node)
+		if (!strcmp(service->args.name, name))
+			return service;
+	return NULL;
+}
+
+static void evr_service_release_ref(struct kref *ref)
+{
+	struct evr_service *service = container_of(ref, struct evr_service, ref);
+
+	evr_id_put(&service->id);
+	put_net(service->net);
+	kfree(service);
+	atomic_long_dec(&evr_counters[EVR_SERVICES]);
+}
+
+static void evr_service_put(struct evr_service *service)
+{
+	kref_put(&service->ref, evr_service_release_ref);
+}
+
+/* Mode bits as on a file; only "write" means anything. */
+static int evr_may_connect(const struct evr_service *service)
+{
+	u32 mode = service->args.mode;
+
+	if (uid_eq(current_fsuid(), service->id.uid))
+		mode >>= 6;
+	else if (in_group_p(service->id.gid))
+		mode >>= 3;
+	if (mode & 0002)
+		return 0;
+	if (ns_capable(service->net->user_ns, CAP_DAC_OVERRIDE))
+		return 0;
+	return -EACCES;
+}
+
+static int evr_within_limits(const struct evr_service *service,
+			     const struct evering_geometry *geometry)
+{
+	const struct evering_listen *limits = &service->args;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		if (limits->max_entries &&
+		    geometry->entries[i] > limits->max_entries)
+			return -ERANGE;
+		if (limits->max_slot_size &&
+		    geometry->slot_size[i] > limits->max_slot_size)
+			return -ERANGE;
+		if (limits->max_heap_size &&
+		    geometry->heap_size[i] > limits->max_heap_size)
+			return -ERANGE;
+	}
+	return 0;
+}
+
+/* ---------------------------------------------------------------- backlog */
+
+static int evr_claim_place(struct evr_service *service)
+{
+	int ret = 0;
+
+	spin_lock(&service->lock);
+	if (service->claimed >= service->args.backlog)
+		ret = -EAGAIN;
+	else
+		service->claimed++;
+	spin_unlock(&service->lock);
+	return ret;
+}
+
+static void evr_unclaim_place(struct evr_service *service)
+{
+	spin_lock(&service->lock);
+	service->claimed--;
+	spin_unlock(&service->lock);
+}
+
+/* ----------------------------------------------------------------- ACCEPT */
+
+static struct evr_uring *evr_next_client(struct evr_service *service)
+{
+	struct evr_uring *uring;
+
+	spin_lock(&service->lock);
+	uring = list_first_entry_or_null(&service->clients, struct evr_uring,
+					 backlog);
+	if (uring)
+		list_del_init(&uring->backlog);
+	spin_unlock(&service->lock);
+	return uring;
+}
+
+/* ACCEPT could not take it after all: it is the next one's again. */
+static void evr_return_client(struct evr_service *service,
+			      struct evr_uring *uring)
+{
+	spin_lock(&service->lock);
+	list_add(&uring->backlog, &service->clients);
+	spin_unlock(&service->lock);
+	wake_up(&service->acceptors);
+}
+
+static struct evr_uring *evr_wait_client(struct evr_service *service,
+					 bool nonblock, u64 deadline)
+{
+	struct evr_uring *uring;
+	DEFINE_WAIT(wait);
+	int ret = 0;
+
+	for (;;) {
+		prepare_to_wait_exclusive(&service->acceptors, &wait,
+					  TASK_INTERRUPTIBLE);
+		/*
+		 * Looking before leaving for a signal or a time-out means that
+		 * an exclusive wake-up is never taken along unused.
+		 */
+		uring = evr_next_client(service);
+		if (uring)
+			break;
+		if (nonblock)
+			ret = -EAGAIN;
+		else if (signal_pending(current))
+			ret = -ERESTARTSYS;
+		if (ret)
+			break;
+		ret = evr_sleep_until(deadline);
+	}
+	finish_wait(&service->acceptors, &wait);
+	return uring ?: ERR_PTR(ret);
+}
+
+static int evr_accept(struct file *service_file, void __user *uarg)
+{
+	struct evr_service *service = service_file->private_data;
+	struct evering_accept args;
+	struct evr_uring *uring;
+	struct evr_endpoint *ep;
+	struct file *file;
+	bool nonblock;
+	int ret, fd;
+
+	ret = evr_copy_args(&args, sizeof(args), uarg);
+	if (ret)
+		return ret;
+	if (args.flags & ~EVERING_ACCEPT_NONBLOCK || args.__resv)
+		return -EINVAL;
+
+	nonblock = args.flags & EVERING_ACCEPT_NONBLOCK ||
+		   service_file->f_flags & O_NONBLOCK;
+	uring = evr_wait_client(service, nonblock, args.deadline);
+	if (IS_ERR(uring))
+		return PTR_ERR(uring);
+
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0) {
+		ret = fd;
+		goto return_client;
+	}
+	file = evr_endpoint_open(uring, EVERING_SIDE_B);
+	if (IS_ERR(file)) {
+		ret = PTR_ERR(file);
+		goto put_fd;
+	}
+	args.layout = uring->layout;
+	args.token = uring->token;
+	spin_lock(&uring->lock);
+	args.uid = from_kuid_munged(current_user_ns(),
+				    uring->side[EVERING_SIDE_A].id.uid);
+	args.gid = from_kgid_munged(current_user_ns(),
+				    uring->side[EVERING_SIDE_A].id.gid);
+	args.pid = pid_vnr(uring->side[EVERING_SIDE_A].id.pid);
+	spin_unlock(&uring->lock);
+	ret = evr_return_args(&args, sizeof(args), uarg);
+	if (ret)
+		goto put_file;
+
+	evr_uring_open_side(uring, EVERING_SIDE_B);
+	trace_evering_accept(uring->token, args.uid, args.pid);
+	evr_unclaim_place(service);
+	evr_uring_put(uring);	/* the backlog's */
+	fd_install(fd, file);
+	return fd;
+
+put_file:
+	/* It has never lived: its release must not announce a death. */
+	ep = file->private_data;
+	WRITE_ONCE(ep->dead, true);
+	fput(file);
+put_fd:
+	put_unused_fd(fd);
+return_client:
+	evr_return_client(service, uring);
+	return ret;
+}
+
+/* --------------------------------------------------------------- the file */
+
+static long evr_service_ioctl(struct file *file, unsigned int cmd,
+			      unsigned long arg)
+{
+	switch (cmd) {
+	case EVERING_IOC_ACCEPT:
+		return evr_accept(file, (void __user *)arg);
+	}
+	return -ENOTTY;
+}
+
+static __poll_t evr_service_poll(struct file *file, poll_table *table)
+{
+	struct evr_service *service = file->private_data;
+	__poll_t mask = 0;
+
+	poll_wait(file, &service->acceptors, table);
+	spin_lock(&service->lock);
+	if (!list_empty(&service->clients))
+		mask = EPOLLIN | EPOLLRDNORM;
+	spin_unlock(&service->lock);
+	return mask;
+}
+
+static void evr_service_show(struct seq_file *m, struct file *file)
+{
+	struct evr_service *service = file->private_data;
+	unsigned int waiting = 0;
+	struct list_head *entry;
+
+	spin_lock(&service->lock);
+	list_for_each(entry, &service->clients)
+		waiting++;
+	spin_unlock(&service->lock);
+	seq_printf(m, "kind:\tservice\nname:\t%s\nmode:\t%04o\nbacklog:\t%u\nwaiting:\t%u\n",
+		   service->args.name, service->args.mode,
+		   service->args.backlog, waiting);
+}
+
+static int evr_service_release(struct inode *inode, struct file *file)
+{
+	struct evr_service *service = file->private_data;
+	struct evr_net *en = net_generic(service->net, evr_net_id);
+	struct evr_uring *uring;
+
+	mutex_lock(&en->lock);
+	hlist_del(&service->node);
+	mutex_unlock(&en->lock);
+
+	/* From here on no CONNECT can add to the backlog. */
+	spin_lock(&service->lock);
+	service->closed = true;
+	spin_unlock(&service->lock);
+	while ((uring = evr_next_client(service))) {
+		evr_uring_kill_side(uring, EVERING_SIDE_B);
+		evr_uring_put(uring);
+	}
+	evr_service_put(service);
+	return 0;
+}
+
+const struct file_operations evr_service_fops = {
+	.owner = THIS_MODULE,
+	.release = evr_service_release,
+	.unlocked_ioctl = evr_service_ioctl,
+	.poll = evr_service_poll,
+	.show_fdinfo = evr_service_show,
+	.llseek = noop_llseek,
+};
+
+/* ----------------------------------------------------------------- LISTEN */
+
+static int evr_check_listen(const struct evering_listen *args)
+{
+	if (args->flags || args->mode & ~0777)
+		return -EINVAL;
+	if (!args->backlog || args->backlog > EVERING_MAX_BACKLOG)
+		return -EINVAL;
+	return evr_check_name(args->name);
+}
+
+/**
+ * evr_listen() - EVERING_IOC_LISTEN
+ * @control:	/dev/evering
+ * @uarg:	struct evering_listen
+ *
+ * Return: the service's fd or -errno.
+ */
+int evr_listen(struct file *control, void __user *uarg)
+{
+	struct evr_service *service;
+	struct evering_listen args;
+	struct evr_net *en;
+	struct file *file;
+	int ret, fd;
+
+	ret = evr_copy_args(&args, sizeof(args), uarg);
+	if (ret)
+		return ret;
+	ret = evr_check_listen(&args);
+	if (ret)
+		return ret;
+	if (!(control->f_mode & FMODE_WRITE))
+		return -EACCES;
+
+	service = kzalloc(sizeof(*service), GFP_KERNEL_ACCOUNT);
+	if (!service)
+		return -ENOMEM;
+	kref_init(&service->ref);
+	spin_lock_init(&service->lock);
+	INIT_LIST_HEAD(&service->clients);
+	init_waitqueue_head(&service->acceptors);
+	service->args = args;
+	service->net = get_net(current->nsproxy->net_ns);
+	evr_id_get(&service->id);
+	atomic_long_inc(&evr_counters[EVR_SERVICES]);
+	en = net_generic(service->net, evr_net_id);
+
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0) {
+		ret = fd;
+		goto put_service;
+	}
+
+	/* The name is taken and the file made in one step for others. */
+	mutex_lock(&en->lock);
+	if (evr_find(en, args.name)) {
+		ret = -EEXIST;
+		goto unlock;
+	}
+	file = anon_inode_getfile("[evering-service]", &evr_service_fops,
+				  service, O_RDWR);
+	if (IS_ERR(file)) {
+		ret = PTR_ERR(file);
+		goto unlock;
+	}
+	hlist_add_head(&service->node, evr_bucket(en, args.name));
+	mutex_unlock(&en->lock);
+	fd_install(fd, file);
+	return fd;
+
+unlock:
+	mutex_unlock(&en->lock);
+	put_unused_fd(fd);
+put_service:
+	evr_service_put(service);
+	return ret;
+}
+
+/* ---------------------------------------------------------------- CONNECT */
+
+/* A service with the right to connect, and a place in its backlog. */
+static struct evr_service *
+evr_find_service(const struct evering_connect *args)
+{
+	struct net *net = current->nsproxy->net_ns;
+	struct evr_net *en = net_generic(net, evr_net_id);
+	struct evr_service *service;
+	int ret;
+
+	mutex_lock(&en->lock);
+	service = evr_find(en, args->name);
+	if (service)
+		kref_get(&service->ref);
+	mutex_unlock(&en->lock);
+	if (!service)
+		return ERR_PTR(-ECONNREFUSED);
+
+	ret = evr_may_connect(service);
+	if (!ret)
+		ret = evr_within_limits(service, &args->geometry);
+	if (!ret)
+		ret = evr_claim_place(service);
+	if (ret) {
+		evr_service_put(service);
+		return ERR_PTR(ret);
+	}
+	return service;
+}
+
+/* Publishes: from here on ACCEPT may run on another CPU. */
+static int evr_queue_client(struct evr_service *service,
+			    struct evr_uring *uring)
+{
+	int ret = 0;
+
+	kref_get(&uring->ref);
+	spin_lock(&service->lock);
+	if (service->closed)
+		ret = -ECONNREFUSED;
+	else
+		list_add_tail(&uring->backlog, &service->clients);
+	spin_unlock(&service->lock);
+	if (ret)
+		evr_uring_put(uring);
+	else
+		wake_up(&service->acceptors);
+	return ret;
+}
+
+/**
+ * evr_connect() - EVERING_IOC_CONNECT
+ * @control:	/dev/evering
+ * @uarg:	struct evering_connect
+ *
+ * Return: the fd of side A or -errno.
+ */
+int evr_connect(struct file *control, void __user *uarg)
+{
+	struct evr_service *service;
+	struct evering_connect args;
+	struct evr_uring *uring;
+	struct file *file;
+	int ret, fd;
+
+	ret = evr_copy_args(&args, sizeof(args), uarg);
+	if (ret)
+		return ret;
+	if (args.flags)
+		return -EINVAL;
+	ret = evr_check_name(args.name);
+	if (ret)
+		return ret;
+	if (!(control->f_mode & FMODE_WRITE))
+		return -EACCES;
+
+	service = evr_find_service(&args);
+	if (IS_ERR(service))
+		return PTR_ERR(service);
+	uring = evr_uring_create(&args.geometry, args.name);
+	if (IS_ERR(uring)) {
+		ret = PTR_ERR(uring);
+		goto unclaim;
+	}
+	/* Until ACCEPT, side B is whoever listens. */
+	uring->side[EVERING_SIDE_B].id = service->id;
+	get_pid(service->id.pid);
+	evr_uring_open_side(uring, EVERING_SIDE_A);
+
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0) {
+		ret = fd;
+		goto put_uring;
+	}
+	file = evr_endpoint_open(uring, EVERING_SIDE_A);
+	if (IS_ERR(file)) {
+		ret = PTR_ERR(file);
+		goto put_fd;
+	}
+	args.layout = uring->layout;
+	args.token = uring->token;
+	ret = evr_return_args(&args, sizeof(args), uarg);
+	if (ret)
+		goto put_file;
+	ret = evr_queue_client(service, uring);
+	if (ret)
+		goto put_file;
+
+	trace_evering_connect(uring->token,
+			      from_kuid_munged(&init_user_ns, current_euid()),
+			      task_tgid_nr(current));
+	evr_uring_put(uring);
+	evr_service_put(service);
+	fd_install(fd, file);
+	return fd;
+
+put_file:
+	fput(file);
+put_fd:
+	put_unused_fd(fd);
+put_uring:
+	evr_uring_put(uring);
+unclaim:
+	evr_unclaim_place(service);
+	evr_service_put(service);
+	return ret;
+}
+
+/* ------------------------------------------------------------- namespaces */
+
+static int __net_init evr_net_init(struct net *net)
+{
+	struct evr_net *en = net_generic(net, evr_net_id);
+	int i;
+
+	mutex_init(&en->lock);
+	for (i = 0; i < EVR_NAME_BUCKETS; i++)
+		INIT_HLIST_HEAD(&en->names[i]);
+	return 0;
+}
+
+/* A service holds its namespace, so there is nothing left to take down. */
+static void __net_exit evr_net_exit(struct net *net)
+{
+	struct evr_net *en = net_generic(net, evr_net_id);
+	int i;
+
+	for (i = 0; i < EVR_NAME_BUCKETS; i++)
+		WARN_ON_ONCE(!hlist_empty(&en->names[i]));
+	mutex_destroy(&en->lock);
+}
+
+static struct pernet_operations evr_net_ops = {
+	.init = evr_net_init,
+	.exit = evr_net_exit,
+	.id = &evr_net_id,
+	.size = sizeof(struct evr_net),
+};
+
+/**
+ * evr_services_init() - a table of names in every network namespace
+ *
+ * Return: 0 or -errno.
+ */
+int __init evr_services_init(void)
+{
+	return register_pernet_subsys(&evr_net_ops);
+}
+
+/**
+ * evr_services_exit() - undo evr_services_init()
+ */
+void evr_services_exit(void)
+{
+	unregister_pernet_subsys(&evr_net_ops);
+}

@@ -1,0 +1,433 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Sleeping and waking.
+ *
+ * A sleeper announces itself in HEADER, passes a full barrier, looks at the
+ * ring, and sleeps.  Its peer, in user space, changes the ring, passes a full
+ * barrier, and looks at HEADER.  One of the two sees the other.
+ *
+ * What the kernel reads in sections A and B is written by user space and may
+ * be anything; it is read once, and decides no more than who wakes when.
+ */
+#include <linux/hrtimer.h>
+#include <linux/poll.h>
+#include <linux/sched/signal.h>
+
+#include "compat.h"
+#include "internal.h"
+#include "trace.h"
+
+/*
+ * A side is one producer and one consumer, so one thread sleeps, or two.  The
+ * bound keeps the walk under sleepers.lock short whatever a program does.
+ */
+#define EVR_MAX_SLEEPERS	16
+
+/**
+ * struct evr_waiter - one ENTER that sleeps; on its stack
+ * @entry:	in evr_side.sleepers
+ * @uring:	the uring
+ * @side:	the side that sleeps
+ * @args:	what it waits for
+ */
+struct evr_waiter {
+	struct wait_queue_entry entry;
+	struct evr_uring *uring;
+	unsigned int side;
+	const struct evering_enter *args;
+};
+
+/* -------------------------------------------------------- looking at rings */
+
+/*
+ * Is there something to learn at position @pos of the ring that @producer
+ * writes?  A lie counts: the library turns it into -EPROTO.
+ */
+static bool evr_slot_ready(const struct evr_uring *uring,
+			   unsigned int producer, u64 pos)
+{
+	const struct evering_layout *layout = &uring->layout;
+	u64 mask = layout->geometry.entries[producer] - 1;
+	u64 offset = layout->slots_offset[producer] +
+		     (pos & mask) * layout->geometry.slot_size[producer];
+	u64 *stamp = evr_word(evr_own_section(uring, producer), offset);
+
+	/* The AND bounds the index, for speculation too. */
+	return evering_judge(READ_ONCE(*stamp),
+			     evering_lap(pos, uring->shift[producer])) !=
+	       EVERING_SLOT_NOT_YET;
+}
+
+/*
+ * Room for @producer at @pos?  A head that cannot be counts as room, and the
+ * library turns it into -EPROTO.
+ */
+static bool evr_space_ready(const struct evr_uring *uring,
+			    unsigned int producer, u64 pos)
+{
+	u64 head = READ_ONCE(evr_control(uring, !producer)->head);
+
+	return pos - head != uring->layout.geometry.entries[producer];
+}
+
+/* EVERING_READY_* for what @args asks. */
+static unsigned int evr_ready(const struct evr_uring *uring, unsigned int side,
+			      const struct evering_enter *args, u32 wanted)
+{
+	unsigned int ready = 0;
+
+	/* A single producer commits in order: the last one tells of all. */
+	if ((args->flags & EVERING_ENTER_WAIT) &&
+	    evr_slot_ready(uring, !side, args->wait_pos + wanted - 1))
+		ready |= EVERING_READY_ENTRIES;
+	if ((args->flags & EVERING_ENTER_WAIT_SPACE) &&
+	    evr_space_ready(uring, side, args->space_pos))
+		ready |= EVERING_READY_SPACE;
+	return ready;
+}
+
+/*
+ * A sleeper's look: the end first, then the ring, so that what was committed
+ * before the end is taken before the end is told.
+ *
+ * Return: EVERING_READY_*, 0 for nothing yet, or -errno for never.
+ */
+static int evr_look(const struct evr_uring *uring, unsigned int side,
+		    const struct evering_enter *args)
+{
+	const struct evr_side *peer = &uring->side[!side];
+	struct evering_control *control = evr_control(uring, !side);
+	/* pairs with evr_side_set_state() */
+	bool dead = smp_load_acquire(&peer->state) == EVERING_STATE_DEAD;
+	/* pairs with evr_shutdown() */
+	bool closed = smp_load_acquire(&control->closed);
+	/* pairs with evr_shutdown() */
+	bool rclosed = smp_load_acquire(&control->rclosed);
+	bool end = dead || closed;
+	unsigned int ready;
+
+	ready = evr_ready(uring, side, args, end ? 1 : args->min_complete);
+	if (ready)
+		return ready;
+	if (READ_ONCE(peer->generation) != args->generation)
+		return -ECONNRESET;
+	if (dead)
+		return -EPIPE;
+	if (closed && (args->flags & EVERING_ENTER_WAIT))
+		return -ESHUTDOWN;
+	if (rclosed && (args->flags & EVERING_ENTER_WAIT_SPACE))
+		return -EPIPE;
+	return 0;
+}
+
+/* ------------------------------------------------------- words and doorbell */
+
+static struct evering_ring_words *evr_ring_words(struct evr_uring *uring,
+						 unsigned int ring)
+{
+	return &evr_header(uring)->ring[ring];
+}
+
+/*
+ * Announce the sleepers that are on the list.  The word says when the doorbell
+ * is due first, so it is the least of what they wait for.
+ */
+static void evr_announce(struct evr_uring *uring, unsigned int side)
+{
+	u64 wake_at = EVERING_NOBODY, space_at = EVERING_NOBODY;
+	struct evr_waiter *w;
+
+	lockdep_assert_held(&uring->side[side].sleepers.lock);
+	list_for_each_entry(w, &uring->side[side].sleepers.head, entry.entry) {
+		const struct evering_enter *args = w->args;
+
+		if (args->flags & EVERING_ENTER_WAIT)
+			wake_at = min(wake_at, args->wait_pos +
+					       args->min_complete - 1);
+		if (args->flags & EVERING_ENTER_WAIT_SPACE)
+			space_at = min(space_at, args->space_pos);
+	}
+	/* Both pair with the full barrier before the library's load of them. */
+	WRITE_ONCE(evr_ring_words(uring, !side)->wake_at, wake_at);
+	WRITE_ONCE(evr_ring_words(uring, side)->space_at, space_at);
+}
+
+/* The doorbell's @key is set; with NULL everybody wakes and looks. */
+static int evr_wake_one(struct wait_queue_entry *entry, unsigned int mode,
+			int flags, void *key)
+{
+	struct evr_waiter *w = container_of(entry, struct evr_waiter, entry);
+	struct evr_side *s = &w->uring->side[w->side];
+	unsigned int *woken = key;
+
+	if (woken && !evr_look(w->uring, w->side, w->args))
+		return 0;
+	/* Takes the entry off the list; after that @w may be gone. */
+	if (!autoremove_wake_function(entry, mode, flags, NULL))
+		return 0;
+	s->nr_sleepers--;
+	if (woken)
+		(*woken)++;
+	return 1;
+}
+
+static bool evr_disarm_pollers(struct evr_uring *uring, unsigned int side)
+{
+	struct evr_side *s = &uring->side[side];
+	bool armed = s->poll_armed;
+
+	lockdep_assert_held(&s->sleepers.lock);
+	if (armed) {
+		s->poll_armed = false;
+		WRITE_ONCE(evr_ring_words(uring, !side)->poll_at,
+			   EVERING_NOBODY);
+		WRITE_ONCE(evr_ring_words(uring, side)->poll_space_at,
+			   EVERING_NOBODY);
+	}
+	return armed;
+}
+
+/**
+ * evr_doorbell() - the peer of @side has changed a ring
+ * @uring:	the uring
+ * @side:	the side to wake
+ * @sync:	the caller is about to sleep
+ *
+ * Wakes the sleepers whose wish has come true, and the pollers.
+ */
+void evr_doorbell(struct evr_uring *uring, unsigned int side, bool sync)
+{
+	struct evr_side *s = &uring->side[side];
+	unsigned int woken = 0;
+	bool polled;
+
+	spin_lock(&s->sleepers.lock);
+	if (sync)
+		__wake_up_locked_sync_key(&s->sleepers, TASK_NORMAL, &woken);
+	else
+		__wake_up_locked_key(&s->sleepers, TASK_NORMAL, &woken);
+	evr_announce(uring, side);
+	polled = evr_disarm_pollers(uring, side);
+	spin_unlock(&s->sleepers.lock);
+
+	/*
+	 * Without a key: io_uring's multishot poll would post from the key and
+	 * never call ->poll() again, which is what arms the words.
+	 */
+	if (polled)
+		wake_up(&s->pollers);
+	trace_evering_wake(uring->token, side, woken, polled);
+}
+
+/**
+ * evr_wake_all() - something has ended: everybody looks again
+ * @uring:	the uring
+ * @side:	the side to wake
+ */
+void evr_wake_all(struct evr_uring *uring, unsigned int side)
+{
+	struct evr_side *s = &uring->side[side];
+
+	spin_lock(&s->sleepers.lock);
+	/* No entry is exclusive, so this is all of them. */
+	__wake_up_locked_key(&s->sleepers, TASK_NORMAL, NULL);
+	evr_announce(uring, side);
+	evr_disarm_pollers(uring, side);
+	spin_unlock(&s->sleepers.lock);
+	wake_up_all(&s->pollers);
+}
+
+/**
+ * evr_side_init() - nobody sleeps
+ * @uring:	being created
+ * @side:	EVERING_SIDE_*
+ */
+void evr_side_init(struct evr_uring *uring, unsigned int side)
+{
+	struct evering_ring_words *words = evr_ring_words(uring, side);
+
+	init_waitqueue_head(&uring->side[side].sleepers);
+	init_waitqueue_head(&uring->side[side].pollers);
+	words->wake_at = EVERING_NOBODY;
+	words->poll_at = EVERING_NOBODY;
+	words->space_at = EVERING_NOBODY;
+	words->poll_space_at = EVERING_NOBODY;
+}
+
+/* ----------------------------------------------------------------- waiting */
+
+/**
+ * evr_sleep_until() - schedule(), task state already set
+ * @deadline:	CLOCK_MONOTONIC nanoseconds in the caller's time namespace, or
+ *		EVERING_NO_DEADLINE
+ *
+ * Return: 0 after a wake-up, -ETIME.
+ */
+int evr_sleep_until(u64 deadline)
+{
+	ktime_t expires;
+
+	if (deadline == EVERING_NO_DEADLINE) {
+		schedule();
+		return 0;
+	}
+	expires = evr_timens_to_host(min_t(u64, deadline, KTIME_MAX));
+	if (!schedule_hrtimeout_range(&expires, current->timer_slack_ns,
+				      HRTIMER_MODE_ABS))
+		return -ETIME;
+	return 0;
+}
+
+static bool evr_enqueue(struct evr_side *s, struct evr_waiter *w)
+{
+	bool room;
+
+	spin_lock(&s->sleepers.lock);
+	room = s->nr_sleepers < EVR_MAX_SLEEPERS;
+	if (room) {
+		s->nr_sleepers++;
+		__add_wait_queue_entry_tail(&s->sleepers, &w->entry);
+		evr_announce(w->uring, w->side);
+	}
+	spin_unlock(&s->sleepers.lock);
+	return room;
+}
+
+/**
+ * evr_wait() - the waiting half of EVERING_IOC_ENTER
+ * @ep:		who waits
+ * @args:	checked by the caller
+ *
+ * Return: EVERING_READY_*, or -errno as in struct evering_enter.
+ */
+int evr_wait(struct evr_endpoint *ep, const struct evering_enter *args)
+{
+	struct evr_uring *uring = ep->uring;
+	struct evr_side *s = &uring->side[ep->side];
+	struct evr_waiter w = {
+		.uring = uring,
+		.side = ep->side,
+		.args = args,
+	};
+	int ret, slept = 0;
+
+	trace_evering_wait(uring->token, ep->side, args->flags, args->wait_pos,
+			   args->space_pos, args->min_complete);
+	init_waitqueue_func_entry(&w.entry, evr_wake_one);
+	w.entry.private = current;
+	INIT_LIST_HEAD(&w.entry.entry);
+
+	for (;;) {
+		if (list_empty_careful(&w.entry.entry) &&
+		    !evr_enqueue(s, &w)) {
+			ret = -EBUSY;
+			break;
+		}
+		/*
+		 * Its full barrier stands between the words just announced and
+		 * the look; pairs with the library's between the ring and the
+		 * words.
+		 */
+		set_current_state(TASK_INTERRUPTIBLE);
+		ret = evr_look(uring, ep->side, args);
+		if (ret)
+			break;
+		if (READ_ONCE(ep->dead))
+			ret = -EBADFD;
+		else if (signal_pending(current))
+			ret = -ERESTARTSYS;
+		else
+			ret = slept;
+		if (ret)
+			break;
+		slept = evr_sleep_until(args->deadline);
+	}
+	__set_current_state(TASK_RUNNING);
+
+	/* Whoever woke us has taken us off the list. */
+	if (!list_empty_careful(&w.entry.entry)) {
+		spin_lock(&s->sleepers.lock);
+		if (!list_empty(&w.entry.entry)) {
+			list_del_init(&w.entry.entry);
+			s->nr_sleepers--;
+			evr_announce(uring, ep->side);
+		}
+		spin_unlock(&s->sleepers.lock);
+	}
+	return ret;
+}
+
+/* -------------------------------------------------------------------- poll */
+
+/*
+ * Arm, then look.  Every call arms, also one that finds itself ready and one
+ * that comes without a queue (epoll's and io_uring's second look): edge-
+ * triggered and multishot pollers sleep after either.
+ */
+static void evr_arm_pollers(struct evr_uring *uring, unsigned int side,
+			    __poll_t events, u64 head, u64 tail)
+{
+	struct evr_side *s = &uring->side[side];
+
+	spin_lock(&s->sleepers.lock);
+	if (events & (EPOLLIN | EPOLLRDNORM)) {
+		u64 *at = &evr_ring_words(uring, !side)->poll_at;
+
+		s->poll_armed = true;
+		WRITE_ONCE(*at, min(READ_ONCE(*at), head));
+	}
+	if (events & (EPOLLOUT | EPOLLWRNORM)) {
+		u64 *at = &evr_ring_words(uring, side)->poll_space_at;
+
+		s->poll_armed = true;
+		WRITE_ONCE(*at, min(READ_ONCE(*at), tail));
+	}
+	spin_unlock(&s->sleepers.lock);
+	/* pairs with the library's barrier between the ring and the words */
+	smp_mb();
+}
+
+/**
+ * evr_poll() - ->poll of an endpoint
+ * @file:	the endpoint
+ * @table:	from the caller
+ *
+ * Return: EPOLLIN to take, EPOLLOUT for room, EPOLLRDHUP at the end of the
+ * peer's stream, EPOLLHUP for a dead peer, EPOLLERR for a dead endpoint.
+ */
+__poll_t evr_poll(struct file *file, struct poll_table_struct *table)
+{
+	struct evr_endpoint *ep = file->private_data;
+	struct evr_uring *uring = ep->uring;
+	struct evering_control *own = evr_control(uring, ep->side);
+	struct evering_control *other = evr_control(uring, !ep->side);
+	u64 head = READ_ONCE(own->head);
+	u64 tail = READ_ONCE(own->tail);
+	__poll_t mask = 0;
+
+	poll_wait(file, &uring->side[ep->side].pollers, table);
+	evr_arm_pollers(uring, ep->side, poll_requested_events(table), head,
+			tail);
+
+	/* pairs with evr_side_set_state() */
+	if (smp_load_acquire(&uring->side[!ep->side].state) ==
+	    EVERING_STATE_DEAD)
+		mask |= EPOLLHUP | EPOLLRDHUP | EPOLLIN | EPOLLOUT;
+	/* pairs with evr_shutdown() */
+	if (smp_load_acquire(&other->closed))
+		mask |= EPOLLRDHUP | EPOLLIN;
+	/* pairs with evr_shutdown() */
+	if (smp_load_acquire(&other->rclosed))
+		mask |= EPOLLOUT;
+	if (READ_ONCE(ep->dead))
+		mask |= EPOLLERR;
+	if (evr_slot_ready(uring, !ep->side, head))
+		mask |= EPOLLIN;
+	if (evr_space_ready(uring, ep->side, tail))
+		mask |= EPOLLOUT;
+	if (mask & EPOLLIN)
+		mask |= EPOLLRDNORM;
+	if (mask & EPOLLOUT)
+		mask |= EPOLLWRNORM;
+	return mask;
+}
