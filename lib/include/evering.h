@@ -1,0 +1,459 @@
+/* SPDX-License-Identifier: MIT OR LGPL-2.1 */
+/*
+ * evering: request/response between processes through rings in shared memory.
+ *
+ * A client connects to a service by name, a server accepts.  Each then has an
+ * endpoint (struct evering).  The client fills submission queue entries, the
+ * server answers with completion queue entries; names follow liburing where
+ * the thing is the same.
+ *
+ * Conventions
+ *	Functions return 0 or a count, else a negative errno value; errno is
+ *	not used.  Functions that return a pointer say when it is NULL.
+ *	Time-outs are relative; NULL means for ever, zero means do not wait.
+ *
+ * Threads
+ *	An endpoint is used by one thread at a time, but for evering_fd() and
+ *	evering_shutdown().  A service may be used by any number of threads.
+ *	There is no global state.
+ *
+ * Processes
+ *	An endpoint belongs to the process that made it.  A child made by
+ *	fork() does not inherit the memory: it must not touch the endpoint,
+ *	nor what evering_heap() and evering_payload() have returned.
+ *
+ * Errors that any call on an endpoint may return
+ *	-EPIPE		the peer is dead, and all that it sent has been taken;
+ *			or it takes no more (when submitting)
+ *	-ESHUTDOWN	the peer has ended its stream, and all has been taken;
+ *			or this side has ended its own (when submitting)
+ *	-EPROTO		the peer has written what no honest peer writes; final
+ *	-EINVAL		wrong side, or a wrong value
+ */
+#ifndef EVERING_H
+#define EVERING_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+#include <linux/evering.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct evering;
+struct evering_service;
+
+/* ---------------------------------------------------------------- services */
+
+/**
+ * struct evering_service_params - how to listen
+ * @mode:	who may connect, as on a file: 0200 this user, 0020 its group,
+ *		0002 others
+ * @backlog:	connections that may wait to be accepted
+ * @max_entries: most slots of a ring that a client may ask for; 0: the
+ *		module's limit
+ * @max_slot_size: likewise, bytes of a slot
+ * @max_heap_size: likewise, bytes of each heap
+ */
+struct evering_service_params {
+	uint32_t mode;
+	uint32_t backlog;
+	uint32_t max_entries;
+	uint32_t max_slot_size;
+	uint64_t max_heap_size;
+};
+
+/**
+ * evering_listen() - bind a service name
+ * @name:	1 to EVERING_NAME_MAX printable characters
+ * @params:	NULL: this user only, a backlog of 128, no own limits
+ * @service:	out; evering_service_close() it
+ *
+ * Return: 0; -EEXIST: the name is taken; -ENAMETOOLONG; -EINVAL; -ENOENT: no
+ * /dev/evering, the module is not loaded; -EACCES: no right to it; -ENOMEM;
+ * -EMFILE.
+ */
+int evering_listen(const char *name, const struct evering_service_params *params,
+		   struct evering_service **service);
+
+/**
+ * evering_service_fd() - to poll for EPOLLIN: a client waits
+ * @service:	the service
+ *
+ * Return: the descriptor, which stays the service's.
+ */
+int evering_service_fd(const struct evering_service *service);
+
+/**
+ * evering_service_close() - take the name back
+ * @service:	NULL is allowed
+ *
+ * Clients that nobody has accepted get -EPIPE; accepted ones live on.
+ */
+void evering_service_close(struct evering_service *service);
+
+/**
+ * evering_accept_timeout() - take the next client
+ * @service:	the service
+ * @ep:		out: an endpoint of side B; evering_close() it
+ * @timeout:	see above
+ *
+ * A client may be dead by now: what it sent can be taken, then comes -EPIPE.
+ *
+ * Return: 0; -EAGAIN: nobody waits and @timeout is zero; -ETIME; -EINTR: a
+ * signal; -ENOMEM; -EMFILE.
+ */
+int evering_accept_timeout(struct evering_service *service,
+			   struct evering **ep, const struct timespec *timeout);
+
+/**
+ * evering_accept() - evering_accept_timeout() without a time-out
+ * @service:	the service
+ * @ep:		out
+ *
+ * Return: as there.
+ */
+int evering_accept(struct evering_service *service, struct evering **ep);
+
+/* --------------------------------------------------------------- endpoints */
+
+/**
+ * evering_connect() - become a client of a service
+ * @name:	of the service
+ * @geometry:	NULL: 128 slots of 64 bytes in each ring, no heaps
+ * @ep:		out: an endpoint of side A; evering_close() it
+ *
+ * Does not wait for the server: requests may be submitted at once.  All memory
+ * is allocated here and charged to the caller.
+ *
+ * Return: 0; -ECONNREFUSED: nobody listens; -EACCES: no right to the service
+ * or to /dev/evering; -EAGAIN: its backlog is full; -ERANGE: it allows less;
+ * -EINVAL: no such geometry; -ENAMETOOLONG; -ENOENT: the module is not loaded;
+ * -ENOMEM; -EMFILE.
+ */
+int evering_connect(const char *name, const struct evering_geometry *geometry,
+		    struct evering **ep);
+
+/**
+ * evering_close() - end an endpoint, at once for the peer too
+ * @ep:		NULL is allowed; entries and heap pointers go with it
+ */
+void evering_close(struct evering *ep);
+
+/**
+ * evering_fd() - to poll an endpoint
+ * @ep:		the endpoint
+ *
+ * EPOLLIN: there is something to take (or an end to learn of); EPOLLOUT: there
+ * is room; EPOLLRDHUP: the peer has ended its stream; EPOLLHUP: it is dead.
+ * Works with poll, epoll (edge-triggered too) and io_uring.
+ *
+ * Return: the descriptor, which stays the endpoint's.
+ */
+int evering_fd(const struct evering *ep);
+
+/**
+ * evering_shutdown() - end of stream
+ * @ep:		the endpoint
+ * @how:	EVERING_SHUT_WR: submit no more; EVERING_SHUT_RD: take no more
+ *
+ * The peer takes what was submitted before, then gets -ESHUTDOWN.  Not while
+ * another thread is submitting.
+ *
+ * Return: 0, -EINVAL.
+ */
+int evering_shutdown(struct evering *ep, unsigned int how);
+
+/**
+ * evering_peer() - who is at the other side, by the kernel's word
+ * @ep:		the endpoint
+ * @peer:	out: state, uid, gid, pid
+ *
+ * Return: 0.
+ */
+int evering_peer(struct evering *ep, struct evering_peer *peer);
+
+/**
+ * evering_token() - the number that names this uring
+ * @ep:		the endpoint
+ *
+ * Return: equal on both sides, never used twice while the module is loaded.
+ */
+uint64_t evering_token(const struct evering *ep);
+
+/**
+ * evering_geometry() - what the rings look like
+ * @ep:		the endpoint
+ *
+ * Return: constant, valid until evering_close().
+ */
+const struct evering_geometry *evering_geometry(const struct evering *ep);
+
+/**
+ * evering_set_spin() - how long to spin before sleeping
+ * @ep:		the endpoint
+ * @nanoseconds: at most, in one wait; 0: never.  The default is 50000, and 0
+ *		where the process may use only one CPU.
+ *
+ * Spinning that has not paid lately is left out by itself.
+ */
+void evering_set_spin(struct evering *ep, unsigned int nanoseconds);
+
+/**
+ * struct evering_stats - what this endpoint has done
+ * @enters:	system calls, all of them EVERING_IOC_ENTER
+ * @doorbells:	of these, how many woke the peer
+ * @sleeps:	of these, how many could sleep
+ * @spins:	waits that ended without a system call
+ */
+struct evering_stats {
+	uint64_t enters;
+	uint64_t doorbells;
+	uint64_t sleeps;
+	uint64_t spins;
+};
+
+/**
+ * evering_stats() - read the counters
+ * @ep:		the endpoint
+ * @stats:	out
+ */
+void evering_stats(const struct evering *ep, struct evering_stats *stats);
+
+/* ---------------------------------------------------------------- payloads */
+
+/**
+ * evering_heap() - the own payload memory
+ * @ep:		the endpoint
+ * @size:	out, may be NULL: bytes
+ *
+ * The peer reads it and cannot write it.  What lies where is up to the
+ * program; entries carry offsets.
+ *
+ * Return: its beginning, NULL where the geometry has none.
+ */
+void *evering_heap(struct evering *ep, uint64_t *size);
+
+/**
+ * evering_payload() - what an entry of the peer points to
+ * @ep:		the endpoint
+ * @offset:	from the entry
+ * @len:	bytes, from the entry
+ *
+ * The peer may change the bytes at any time: copy them before checking them.
+ *
+ * Return: the bytes, or NULL where they would not lie in the peer's heap.
+ */
+const void *evering_payload(const struct evering *ep, uint64_t offset,
+			    uint64_t len);
+
+/* ------------------------------------------------------------------ client */
+
+/**
+ * evering_get_sqe() - reserve a request
+ * @ep:		the endpoint
+ *
+ * Fill in all but stamp; it goes out with evering_submit().  The slot holds
+ * what was there a lap ago.
+ *
+ * Return: NULL: no room; evering_wait_sq_space() tells why.
+ */
+struct evering_sqe *evering_get_sqe(struct evering *ep);
+
+/**
+ * evering_sqe_cancel() - do not send a reserved request after all
+ * @ep:		the endpoint
+ * @sqe:	from evering_get_sqe(), not yet submitted
+ *
+ * Its slot goes out as skipped with the next submission.
+ *
+ * Return: 0; -EINVAL: not reserved, submitted, or cancelled already.
+ */
+int evering_sqe_cancel(struct evering *ep, const struct evering_sqe *sqe);
+
+/**
+ * evering_submit() - send what is reserved
+ * @ep:		the endpoint
+ *
+ * A system call only where the server sleeps.
+ *
+ * Return: requests sent; -EPIPE, -ESHUTDOWN, -EPROTO: nothing was sent, all
+ * stays reserved.
+ */
+int evering_submit(struct evering *ep);
+
+/**
+ * evering_submit_and_wait_timeout() - send, wake and wait in one
+ * @ep:		the endpoint
+ * @cqe:	out, may be NULL: the first completion, as evering_peek_cqe()
+ * @wait_nr:	completions to wait for, 0 to entries of the CQ
+ * @timeout:	see above
+ *
+ * What is reserved has been sent, unless evering_sq_reserved() says otherwise.
+ * At the end of the peer fewer than @wait_nr may be there.
+ *
+ * Return: requests sent; -ETIME; -EINTR; as evering_submit().
+ */
+int evering_submit_and_wait_timeout(struct evering *ep,
+				    const struct evering_cqe **cqe,
+				    unsigned int wait_nr,
+				    const struct timespec *timeout);
+
+/**
+ * evering_submit_and_wait() - the same without a time-out
+ * @ep:		the endpoint
+ * @wait_nr:	completions to wait for
+ *
+ * Return: as evering_submit_and_wait_timeout().
+ */
+int evering_submit_and_wait(struct evering *ep, unsigned int wait_nr);
+
+/**
+ * evering_sq_reserved() - requests that are reserved and not submitted
+ * @ep:		the endpoint
+ *
+ * Return: how many, cancelled ones included.
+ */
+unsigned int evering_sq_reserved(const struct evering *ep);
+
+/**
+ * evering_wait_sq_space() - send what is reserved, then wait for room
+ * @ep:		the endpoint
+ * @timeout:	see above
+ *
+ * Completions end the wait too: a server that waits for room itself would
+ * never make any.
+ *
+ * Return: EVERING_READY_SPACE, EVERING_READY_ENTRIES or both; -ETIME; -EINTR;
+ * -EAGAIN for a zero @timeout.
+ */
+int evering_wait_sq_space(struct evering *ep, const struct timespec *timeout);
+
+/**
+ * evering_peek_cqe() - the oldest completion, if there is one
+ * @ep:		the endpoint
+ * @cqe:	out: a private copy, valid until evering_cqe_seen()
+ *
+ * Never a system call that sleeps.
+ *
+ * Return: 0, -EAGAIN.
+ */
+int evering_peek_cqe(struct evering *ep, const struct evering_cqe **cqe);
+
+/**
+ * evering_peek_batch_cqe() - the oldest completions
+ * @ep:		the endpoint
+ * @cqes:	out: room for @nr pointers
+ * @nr:		at most
+ *
+ * Return: how many, -EAGAIN.
+ */
+int evering_peek_batch_cqe(struct evering *ep, const struct evering_cqe **cqes,
+			   unsigned int nr);
+
+/**
+ * evering_wait_cqes() - wait for completions
+ * @ep:		the endpoint
+ * @cqe:	out, may be NULL: the oldest
+ * @wait_nr:	how many, 1 to entries of the CQ
+ * @timeout:	see above
+ *
+ * Return: 0, also where the end of the peer leaves fewer; -ETIME; -EINTR;
+ * -EAGAIN for a zero @timeout.
+ */
+int evering_wait_cqes(struct evering *ep, const struct evering_cqe **cqe,
+		      unsigned int wait_nr, const struct timespec *timeout);
+
+/**
+ * evering_wait_cqe() - wait for a completion
+ * @ep:		the endpoint
+ * @cqe:	out
+ *
+ * Return: as evering_wait_cqes().
+ */
+int evering_wait_cqe(struct evering *ep, const struct evering_cqe **cqe);
+
+/**
+ * evering_wait_cqe_timeout() - wait for a completion, but not for ever
+ * @ep:		the endpoint
+ * @cqe:	out
+ * @timeout:	see above
+ *
+ * Return: as evering_wait_cqes().
+ */
+int evering_wait_cqe_timeout(struct evering *ep, const struct evering_cqe **cqe,
+			     const struct timespec *timeout);
+
+/**
+ * evering_cqe_seen() - done with the oldest completion
+ * @ep:		the endpoint
+ * @cqe:	that one
+ */
+void evering_cqe_seen(struct evering *ep, const struct evering_cqe *cqe);
+
+/**
+ * evering_cq_advance() - done with the oldest completions
+ * @ep:		the endpoint
+ * @nr:		how many; more than were peeked at counts as those
+ */
+void evering_cq_advance(struct evering *ep, unsigned int nr);
+
+/* ------------------------------------------------------------------ server */
+
+/* The mirror of the client: requests come in, completions go out. */
+
+/** evering_get_cqe() - reserve a completion, as evering_get_sqe() */
+struct evering_cqe *evering_get_cqe(struct evering *ep);
+
+/** evering_cqe_cancel() - as evering_sqe_cancel() */
+int evering_cqe_cancel(struct evering *ep, const struct evering_cqe *cqe);
+
+/** evering_complete() - send what is reserved, as evering_submit() */
+int evering_complete(struct evering *ep);
+
+/** evering_complete_and_wait_timeout() - as evering_submit_and_wait_timeout() */
+int evering_complete_and_wait_timeout(struct evering *ep,
+				      const struct evering_sqe **sqe,
+				      unsigned int wait_nr,
+				      const struct timespec *timeout);
+
+/** evering_complete_and_wait() - as evering_submit_and_wait() */
+int evering_complete_and_wait(struct evering *ep, unsigned int wait_nr);
+
+/** evering_cq_reserved() - as evering_sq_reserved() */
+unsigned int evering_cq_reserved(const struct evering *ep);
+
+/** evering_wait_cq_space() - as evering_wait_sq_space() */
+int evering_wait_cq_space(struct evering *ep, const struct timespec *timeout);
+
+/** evering_peek_sqe() - as evering_peek_cqe() */
+int evering_peek_sqe(struct evering *ep, const struct evering_sqe **sqe);
+
+/** evering_peek_batch_sqe() - as evering_peek_batch_cqe() */
+int evering_peek_batch_sqe(struct evering *ep, const struct evering_sqe **sqes,
+			   unsigned int nr);
+
+/** evering_wait_sqes() - as evering_wait_cqes() */
+int evering_wait_sqes(struct evering *ep, const struct evering_sqe **sqe,
+		      unsigned int wait_nr, const struct timespec *timeout);
+
+/** evering_wait_sqe() - as evering_wait_cqe() */
+int evering_wait_sqe(struct evering *ep, const struct evering_sqe **sqe);
+
+/** evering_wait_sqe_timeout() - as evering_wait_cqe_timeout() */
+int evering_wait_sqe_timeout(struct evering *ep, const struct evering_sqe **sqe,
+			     const struct timespec *timeout);
+
+/** evering_sqe_seen() - as evering_cqe_seen() */
+void evering_sqe_seen(struct evering *ep, const struct evering_sqe *sqe);
+
+/** evering_sq_advance() - as evering_cq_advance() */
+void evering_sq_advance(struct evering *ep, unsigned int nr);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* EVERING_H */

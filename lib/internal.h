@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT OR LGPL-2.1 */
+/* An endpoint as the library sees it, and the seams between its files. */
+#ifndef EVERING_LIB_INTERNAL_H
+#define EVERING_LIB_INTERNAL_H
+
+#include "evering.h"
+#include "ring.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+#define EVR_DEFAULT_SPIN_NS	50000U
+
+/**
+ * struct evr_backend - what is behind the shared memory
+ * @enter:	EVERING_IOC_ENTER; returns EVERING_READY_* or -errno
+ * @detach:	the sections and whatever else @attach brought; may be NULL
+ */
+struct evr_backend {
+	int (*enter)(struct evering *ep, const struct evering_enter *args);
+	void (*detach)(struct evering *ep);
+};
+
+/**
+ * struct evr_memory - where an endpoint's sections are mapped
+ * @header:	section HEADER, read-only
+ * @own:	the section that this side writes
+ * @peer:	the other one, read-only
+ */
+struct evr_memory {
+	const struct evering_header *header;
+	void *own;
+	const void *peer;
+};
+
+/**
+ * struct evering - an endpoint
+ * @out:	the ring that this side produces
+ * @in:		the ring that it consumes
+ * @side:	EVERING_SIDE_*
+ * @error:	0, or -EPROTO for good
+ * @peer_state:	in HEADER
+ * @control:	the own cursors
+ * @peer_control: the peer's
+ * @generation:	of the peer, as first seen
+ * @spin_ns:	most to spin in one wait
+ * @spin_rest:	waits still to go without spinning
+ * @spin_penalty: what @spin_rest becomes when spinning does not pay
+ * @stats:	counters
+ * @own_heap:	base of the own heap, or NULL
+ * @peer_heap:	base of the peer's heap, or NULL
+ * @layout:	private copy; the one in HEADER is not read
+ * @token:	of the uring
+ * @memory:	as mapped
+ * @fd:		of the backend
+ * @backend:	its functions
+ */
+struct evering {
+	struct ring_out out;
+	struct ring_in in;
+	unsigned int side;
+	int error;
+	const struct evering_side_words *peer_state;
+	struct evering_control *control;
+	const struct evering_control *peer_control;
+	uint32_t generation;
+	unsigned int spin_ns;
+	unsigned int spin_rest;
+	unsigned int spin_penalty;
+	struct evering_stats stats;
+	char *own_heap;
+	const char *peer_heap;
+	struct evering_layout layout;
+	uint64_t token;
+	struct evr_memory memory;
+	int fd;
+	const struct evr_backend *backend;
+};
+
+/* endpoint.c */
+int evr_endpoint_new(unsigned int side, const struct evering_layout *layout,
+		     const struct evr_memory *memory,
+		     const struct evr_backend *backend, struct evering **ep);
+
+/* wait.c */
+uint64_t evr_now(void);
+uint64_t evr_deadline(const struct timespec *timeout);
+int evr_enter(struct evering *ep, unsigned int flags, unsigned int wait_nr,
+	      uint64_t deadline);
+int evr_end(const struct evering *ep);
+int evr_wait_entries(struct evering *ep, unsigned int wait_nr, bool wake,
+		     uint64_t deadline);
+int evr_wait_space(struct evering *ep, unsigned int side,
+		   const struct timespec *timeout);
+
+/* exchange.c */
+void *evr_get(struct evering *ep, unsigned int side);
+int evr_cancel(struct evering *ep, unsigned int side, const void *slot);
+int evr_submit(struct evering *ep, unsigned int side);
+int evr_submit_and_wait(struct evering *ep, unsigned int side,
+			const void **entry, unsigned int wait_nr,
+			const struct timespec *timeout);
+int evr_peek(struct evering *ep, unsigned int side, const void **entries,
+	     unsigned int nr);
+int evr_wait(struct evering *ep, unsigned int side, const void **entry,
+	     unsigned int wait_nr, const struct timespec *timeout);
+void evr_advance(struct evering *ep, unsigned int side, unsigned int nr);
+int evr_commit(struct evering *ep, bool *due);
+
+#endif /* EVERING_LIB_INTERNAL_H */

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT OR LGPL-2.1 */
+/*
+ * The fast path: one ring that this side produces, one that it consumes.
+ *
+ * No system call, no lock, no allocation.  What the peer writes is read once,
+ * judged by <linux/evering.h>, and copied before anybody looks inside.
+ *
+ * Which access pairs with which
+ *
+ *	commit: stamp, release		<-> peek: stamp, acquire
+ *		the entry is whole when its stamp is seen
+ *	release: head, release		<-> reserve: head, acquire
+ *		the slot has been read when its room is seen
+ *	commit: stamp, full barrier,	<-> kernel: wake_at or poll_at, full
+ *		wake_at, poll_at	    barrier, stamp (kmod/wait.c)
+ *		one of the two sees the other: no lost wake-up
+ *	release: head, full barrier,	<-> kernel: space_at or poll_space_at,
+ *		space_at, poll_space_at	    full barrier, head (kmod/wait.c)
+ */
+#ifndef EVERING_LIB_RING_H
+#define EVERING_LIB_RING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <linux/evering.h>
+
+#define likely(x)	__builtin_expect(!!(x), 1)
+#define unlikely(x)	__builtin_expect(!!(x), 0)
+
+#define load_once(p)	__atomic_load_n(p, __ATOMIC_RELAXED)
+#define load_acquire(p)	__atomic_load_n(p, __ATOMIC_ACQUIRE)
+#define store_once(p, v)	__atomic_store_n(p, v, __ATOMIC_RELAXED)
+#define store_release(p, v)	__atomic_store_n(p, v, __ATOMIC_RELEASE)
+#define full_barrier()	__atomic_thread_fence(__ATOMIC_SEQ_CST)
+#define compiler_barrier()	__asm__ __volatile__("" ::: "memory")
+
+static inline void cpu_relax(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ __volatile__("isb" ::: "memory");
+#else
+	compiler_barrier();
+#endif
+}
+
+/**
+ * struct ring_geometry - constants of one ring, in private memory
+ * @entries:	slots
+ * @mask:	entries - 1
+ * @lap_shift:	log2(entries)
+ * @slot_shift:	log2(bytes of a slot)
+ */
+struct ring_geometry {
+	uint64_t entries;
+	uint64_t mask;
+	unsigned int lap_shift;
+	unsigned int slot_shift;
+};
+
+/**
+ * struct ring_out - the ring that this side produces
+ * @g:		constants
+ * @slots:	in the own section
+ * @tail:	first position not yet committed
+ * @reserved:	first position not yet handed to the program
+ * @peer_head:	the consumer's head as last read
+ * @head:	where to read it
+ * @tail_hint:	where to publish @tail, for poll and fdinfo
+ * @words:	who sleeps: wake_at and poll_at
+ * @cancelled:	a bit for each slot between @tail and @reserved
+ * @nr_cancelled: bits set there
+ */
+struct ring_out {
+	struct ring_geometry g;
+	char *slots;
+	uint64_t tail;
+	uint64_t reserved;
+	uint64_t peer_head;
+	const __u64 *head;
+	__u64 *tail_hint;
+	const struct evering_ring_words *words;
+	uint64_t *cancelled;
+	unsigned int nr_cancelled;
+};
+
+/**
+ * struct ring_in - the ring that this side consumes
+ * @g:		constants
+ * @slots:	in the peer's section, read-only
+ * @head:	first position that is not released
+ * @next:	first position that has not been looked at
+ * @copied:	entries copied and not yet released; skipped slots are not
+ *		entries, so this is at most @next - @head
+ * @published:	what the peer can see of @head
+ * @copies:	private copies of the entries; a ring of g.entries slots
+ * @first:	index in @copies of the oldest
+ * @head_word:	where to publish @head
+ * @words:	who sleeps: space_at and poll_space_at
+ */
+struct ring_in {
+	struct ring_geometry g;
+	const char *slots;
+	uint64_t head;
+	uint64_t next;
+	uint64_t copied;
+	uint64_t published;
+	char *copies;
+	uint64_t first;
+	__u64 *head_word;
+	const struct evering_ring_words *words;
+};
+
+static inline uint64_t *ring_stamp(const struct ring_geometry *g,
+				   const char *slots, uint64_t pos)
+{
+	return (uint64_t *)(slots + ((pos & g->mask) << g->slot_shift));
+}
+
+/* --------------------------------------------------------------- producing */
+
+enum ring_room { RING_ROOM, RING_FULL, RING_LIE };
+
+/* Is there room for the next reservation? */
+static inline enum ring_room ring_room(struct ring_out *r)
+{
+	uint64_t used = r->reserved - r->peer_head;
+
+	if (likely(used < r->g.entries))
+		return RING_ROOM;
+	r->peer_head = load_acquire(r->head);
+	used = r->reserved - r->peer_head;
+	if (used < r->g.entries)
+		return RING_ROOM;
+	/* A head beyond what was ever reserved, or before what was free. */
+	return used == r->g.entries ? RING_FULL : RING_LIE;
+}
+
+/* The slot to fill in; ring_room() has said RING_ROOM. */
+static inline void *ring_reserve(struct ring_out *r)
+{
+	return ring_stamp(&r->g, r->slots, r->reserved++);
+}
+
+/* Is @slot one that is reserved and not yet committed?  Marks it, once. */
+static inline bool ring_cancel(struct ring_out *r, const void *slot)
+{
+	uint64_t offset = (uintptr_t)slot - (uintptr_t)r->slots;
+	uint64_t index = offset >> r->g.slot_shift;
+	uint64_t ahead = (index - r->tail) & r->g.mask;
+	uint64_t bit = 1ULL << (index & 63);
+
+	if (index > r->g.mask || offset != index << r->g.slot_shift ||
+	    ahead >= r->reserved - r->tail || r->cancelled[index >> 6] & bit)
+		return false;
+	r->cancelled[index >> 6] |= bit;
+	r->nr_cancelled++;
+	return true;
+}
+
+static inline unsigned int ring_take_cancelled(struct ring_out *r, uint64_t pos)
+{
+	uint64_t index = pos & r->g.mask;
+	uint64_t bit = 1ULL << (index & 63);
+
+	if (!(r->cancelled[index >> 6] & bit))
+		return EVERING_COMMITTED;
+	r->cancelled[index >> 6] &= ~bit;
+	r->nr_cancelled--;
+	return EVERING_SKIPPED;
+}
+
+/* Commits all that is reserved, in order.  Returns how many entries. */
+static inline unsigned int ring_commit(struct ring_out *r)
+{
+	unsigned int entries = r->reserved - r->tail - r->nr_cancelled;
+
+	while (r->tail != r->reserved) {
+		unsigned int state = EVERING_COMMITTED;
+
+		if (unlikely(r->nr_cancelled))
+			state = ring_take_cancelled(r, r->tail);
+		store_release(ring_stamp(&r->g, r->slots, r->tail),
+			      evering_stamp(evering_lap(r->tail,
+							r->g.lap_shift),
+					    state));
+		r->tail++;
+	}
+	store_once(r->tail_hint, r->tail);
+	return entries;
+}
+
+/* After a commit: must the doorbell be rung? */
+static inline bool ring_wake_due(const struct ring_out *r)
+{
+	uint64_t last = r->tail - 1;
+
+	full_barrier();
+	return last >= load_once(&r->words->wake_at) ||
+	       last >= load_once(&r->words->poll_at);
+}
+
+/* --------------------------------------------------------------- consuming */
+
+static inline enum evering_slot_state ring_look(const struct ring_in *r,
+						uint64_t pos)
+{
+	return evering_judge(load_acquire(ring_stamp(&r->g, r->slots, pos)),
+			     evering_lap(pos, r->g.lap_shift));
+}
+
+static inline void *ring_copy_at(const struct ring_in *r, uint64_t i)
+{
+	return r->copies + (((r->first + i) & r->g.mask) << r->g.slot_shift);
+}
+
+/*
+ * The entry at @next, into private memory: a peer that changes it afterwards
+ * changes nothing that anybody looks at.
+ */
+static inline void ring_copy(struct ring_in *r)
+{
+	const char *slot = (const char *)ring_stamp(&r->g, r->slots, r->next);
+	char *copy = ring_copy_at(r, r->copied);
+
+	/* The usual size as a constant: a few wide moves. */
+	if (likely(r->g.slot_shift == 6))
+		memcpy(copy + 8, slot + 8, 56);
+	else
+		memcpy(copy + 8, slot + 8, (1UL << r->g.slot_shift) - 8);
+	/* Or the compiler may read the slot again where it wants the copy. */
+	compiler_barrier();
+	r->copied++;
+	r->next++;
+}
+
+/*
+ * Copies entries until @wanted are there.  Steps over at most one ring of
+ * skipped slots, so that a peer that feeds them cannot keep us here.
+ */
+static inline enum evering_slot_state ring_peek(struct ring_in *r,
+						uint64_t wanted)
+{
+	uint64_t skips = 0;
+
+	while (r->copied < wanted) {
+		/* The rest of the ring is borrowed. */
+		if (unlikely(r->next - r->head == r->g.entries))
+			return EVERING_SLOT_NOT_YET;
+		switch (ring_look(r, r->next)) {
+		case EVERING_SLOT_READY:
+			ring_copy(r);
+			break;
+		case EVERING_SLOT_SKIP:
+			if (skips++ == r->g.entries)
+				return EVERING_SLOT_NOT_YET;
+			r->next++;
+			if (!r->copied)
+				r->head = r->next;
+			break;
+		case EVERING_SLOT_NOT_YET:
+			return EVERING_SLOT_NOT_YET;
+		case EVERING_SLOT_LIE:
+			return EVERING_SLOT_LIE;
+		}
+	}
+	return EVERING_SLOT_READY;
+}
+
+/* The program is done with the oldest @n copies; @n is at most copied. */
+static inline void ring_seen(struct ring_in *r, uint64_t n)
+{
+	r->copied -= n;
+	if (!r->copied) {
+		r->head = r->next;
+		r->first = 0;	/* always the same, warm line at depth one */
+	} else {
+		r->head += n;
+		r->first += n;
+	}
+}
+
+/* Gives the slots before head back.  Must the doorbell be rung? */
+static inline bool ring_publish(struct ring_in *r)
+{
+	uint64_t end = r->head + r->g.entries;
+
+	if (r->published == r->head)
+		return false;
+	r->published = r->head;
+	store_release(r->head_word, r->head);
+	full_barrier();
+	return end > load_once(&r->words->space_at) ||
+	       end > load_once(&r->words->poll_space_at);
+}
+
+#endif /* EVERING_LIB_RING_H */

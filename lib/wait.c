@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: MIT OR LGPL-2.1 */
+/*
+ * Waiting: spin while that has paid lately, then sleep in the kernel.
+ *
+ * A wait spins for at most spin_ns, about what a sleep and a wake-up cost, so
+ * that it never costs more than twice the better choice.  Where spinning did
+ * not help, the next 1, 2, 4 ... MAX_PENALTY waits sleep at once: two processes
+ * on one CPU, or a peer that takes its time, pay next to nothing for it.
+ */
+#include <errno.h>
+
+#include "internal.h"
+
+#define MAX_PENALTY	256U
+#define SPINS_A_CLOCK	64U	/* looks between two looks at the clock */
+
+uint64_t evr_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
+}
+
+/* NULL: EVERING_NO_DEADLINE; zero or less: 0, which means do not wait. */
+uint64_t evr_deadline(const struct timespec *timeout)
+{
+	uint64_t ns;
+
+	if (!timeout)
+		return EVERING_NO_DEADLINE;
+	if (timeout->tv_sec < 0 || (!timeout->tv_sec && timeout->tv_nsec <= 0))
+		return 0;
+	if (__builtin_mul_overflow((uint64_t)timeout->tv_sec, 1000000000U, &ns) ||
+	    __builtin_add_overflow(ns, (uint64_t)timeout->tv_nsec, &ns) ||
+	    __builtin_add_overflow(ns, evr_now(), &ns))
+		return EVERING_NO_DEADLINE;
+	return ns;
+}
+
+int evr_enter(struct evering *ep, unsigned int flags, unsigned int wait_nr,
+	      uint64_t deadline)
+{
+	struct evering_enter args = {
+		.size = sizeof(args),
+		.flags = flags,
+		.wait_pos = ep->in.next,
+		.space_pos = ep->out.reserved,
+		.deadline = deadline,
+		.min_complete = wait_nr,
+		.generation = ep->generation,
+	};
+
+	ep->stats.enters++;
+	if (flags & EVERING_ENTER_WAKE_PEER)
+		ep->stats.doorbells++;
+	if (flags & (EVERING_ENTER_WAIT | EVERING_ENTER_WAIT_SPACE))
+		ep->stats.sleeps++;
+	return ep->backend->enter(ep, &args);
+}
+
+/* Has the peer ended?  The caller looks at the ring once more after a yes. */
+int evr_end(const struct evering *ep)
+{
+	/* pairs with the kernel's release of state, after all that was sent */
+	if (load_acquire(&ep->peer_state->state) == EVERING_STATE_DEAD)
+		return -EPIPE;
+	/* pairs with the release of closed, after all that was sent */
+	if (load_acquire(&ep->peer_control->closed))
+		return -ESHUTDOWN;
+	return 0;
+}
+
+static bool evr_may_spin(struct evering *ep)
+{
+	if (!ep->spin_ns)
+		return false;
+	if (!ep->spin_rest)
+		return true;
+	ep->spin_rest--;
+	return false;
+}
+
+static void evr_learn(struct evering *ep, bool paid)
+{
+	if (paid) {
+		ep->stats.spins++;
+		ep->spin_penalty /= 2;
+		return;
+	}
+	ep->spin_penalty = ep->spin_penalty ? ep->spin_penalty * 2 : 1;
+	if (ep->spin_penalty > MAX_PENALTY)
+		ep->spin_penalty = MAX_PENALTY;
+	ep->spin_rest = ep->spin_penalty;
+}
+
+/* Are @wait_nr entries here, or is there no point in waiting for them? */
+static bool evr_settled(struct evering *ep, unsigned int wait_nr)
+{
+	if (ring_peek(&ep->in, wait_nr) == EVERING_SLOT_LIE)
+		ep->error = -EPROTO;
+	return ep->in.copied >= wait_nr || ep->error;
+}
+
+/* Spins until settled or ended; false: the time is over. */
+static bool evr_spin(struct evering *ep, unsigned int wait_nr,
+		     uint64_t deadline)
+{
+	uint64_t limit = evr_now() + ep->spin_ns;
+	unsigned int i;
+
+	if (limit > deadline)
+		limit = deadline;
+	for (i = 1; !evr_settled(ep, wait_nr) && !evr_end(ep); i++) {
+		cpu_relax();
+		if (i % SPINS_A_CLOCK == 0 && evr_now() >= limit)
+			return false;
+	}
+	return true;
+}
+
+/* One sleep for entries.  0: look again; else -errno. */
+static int evr_sleep(struct evering *ep, unsigned int wait_nr, bool wake,
+		     uint64_t deadline)
+{
+	uint64_t next = ep->in.next;
+	unsigned int flags = EVERING_ENTER_WAIT;
+	int ret;
+
+	if (wake)
+		flags |= EVERING_ENTER_WAKE_PEER;
+	ret = evr_enter(ep, flags, wait_nr - ep->in.copied, deadline);
+	if (ret < 0)
+		return ret;
+	/*
+	 * The last entry that we want is there and the first is not: nobody
+	 * commits out of order but to keep us going round here.
+	 */
+	if (!evr_settled(ep, wait_nr) && ep->in.next == next)
+		ep->error = -EPROTO;
+	/* A peer that feeds skipped slots is no reason to overstay. */
+	if (deadline != EVERING_NO_DEADLINE && ep->in.copied < wait_nr &&
+	    evr_now() >= deadline)
+		return -ETIME;
+	return 0;
+}
+
+/*
+ * Waits until @wait_nr entries are copied, or fewer at the end of the peer.
+ * @wake: the doorbell is due; it is rung in any case.
+ */
+int evr_wait_entries(struct evering *ep, unsigned int wait_nr, bool wake,
+		     uint64_t deadline)
+{
+	int ret = 0;
+
+	/* Room that the peer may need in order to go on. */
+	wake |= ring_publish(&ep->in);
+
+	if (!evr_settled(ep, wait_nr) && !evr_end(ep) && deadline &&
+	    evr_may_spin(ep)) {
+		if (wake)
+			evr_enter(ep, EVERING_ENTER_WAKE_PEER, 0, 0);
+		wake = false;
+		evr_learn(ep, evr_spin(ep, wait_nr, deadline));
+		wake |= ring_publish(&ep->in);
+	}
+	while (!evr_settled(ep, wait_nr)) {
+		ret = evr_end(ep);
+		if (ret)
+			break;
+		if (!deadline) {
+			ret = -EAGAIN;
+			break;
+		}
+		ret = evr_sleep(ep, wait_nr, wake, deadline);
+		wake = false;
+		if (ret)
+			break;
+		/* Skipped slots are given back before the next sleep. */
+		wake = ring_publish(&ep->in);
+	}
+	/* What was sent before the end is taken before the end is told. */
+	if (ret)
+		evr_settled(ep, wait_nr);
+	wake |= ring_publish(&ep->in);
+	if (wake)
+		evr_enter(ep, EVERING_ENTER_WAKE_PEER, 0, 0);
+
+	if (ep->in.copied >= wait_nr)
+		return 0;
+	if (ep->in.copied &&
+	    (ep->error || ret == -EPIPE || ret == -ESHUTDOWN))
+		return 0;
+	return ep->error ? ep->error : ret;
+}
+
+/* What a submitter may do now: EVERING_READY_*, or -errno, or 0 to wait. */
+static int evr_look_for_space(struct evering *ep)
+{
+	int ready = 0;
+
+	switch (ring_room(&ep->out)) {
+	case RING_ROOM:
+		ready |= EVERING_READY_SPACE;
+		break;
+	case RING_LIE:
+		ep->error = -EPROTO;
+		break;
+	case RING_FULL:
+		break;
+	}
+	evr_settled(ep, 1);
+	if (ep->error)
+		return ep->error;
+	if (ep->in.copied)
+		ready |= EVERING_READY_ENTRIES;
+	return ready;
+}
+
+int evr_wait_space(struct evering *ep, unsigned int side,
+		   const struct timespec *timeout)
+{
+	uint64_t deadline = evr_deadline(timeout);
+	unsigned int flags = EVERING_ENTER_WAIT | EVERING_ENTER_WAIT_SPACE;
+	bool wake;
+	int ret;
+
+	if (ep->side != side)
+		return -EINVAL;
+	/* What is reserved takes room too, and the peer must see it first. */
+	ret = evr_commit(ep, &wake);
+	if (ret < 0)
+		return ret;
+	wake |= ring_publish(&ep->in);
+	for (;;) {
+		ret = evr_look_for_space(ep);
+		if (ret || !deadline)
+			break;
+		ret = evr_enter(ep, flags | (wake ? EVERING_ENTER_WAKE_PEER : 0),
+				1, deadline);
+		wake = false;
+		if (ret < 0)
+			break;
+		/* Ready in the kernel and not here: a word that goes back. */
+		ret = evr_look_for_space(ep);
+		if (!ret)
+			ret = ep->error = -EPROTO;
+		break;
+	}
+	wake |= ring_publish(&ep->in);
+	if (wake)
+		evr_enter(ep, EVERING_ENTER_WAKE_PEER, 0, 0);
+	return ret ? ret : -EAGAIN;
+}
