@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT OR LGPL-2.1 */
 /* Services and endpoints of /dev/evering. */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT OR LGPL-2.1 */
 /* An endpoint over mapped sections: making, ending, and asking about it. */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <sched.h>
 #include <stdlib.h>

@@ -1,0 +1,127 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Boots a kernel in QEMU with the module and some programs, and judges what
+# comes out.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+
+usage() {
+	cat <<USAGE
+usage: run.sh [-t SECONDS] [-o DIR] [-i] [-s] IMAGE MODULE SCRIPT PROGRAM...
+
+Boots IMAGE, loads MODULE, copies the PROGRAMs to /bin and sources SCRIPT,
+which calls "run SECONDS PROGRAM [ARGUMENT...]" for each kselftest.
+
+  -t SECONDS	the whole machine may take (default 600)
+  -o DIR	for console.log, results.log and summary (default: temporary)
+  -i		count instructions instead of time (QEMU -icount, one thread)
+  -s		a shell instead of SCRIPT
+  -q		show nothing but failures
+
+The last line is "N passed, N failed, N skipped".  Exit status 0 only if
+something passed and nothing failed.  Failures are: a test, a missing result,
+a warning or worse in the kernel log, a counter of the module that does not
+come back to zero, a module that does not unload, and a machine that does not
+end by itself.
+USAGE
+}
+
+limit=600 out= icount= shell= quiet=
+while getopts t:o:isqh opt; do
+	case $opt in
+	t) limit=$OPTARG ;;
+	o) out=$OPTARG ;;
+	i) icount=1 ;;
+	s) shell=1 ;;
+	q) quiet=1 ;;
+	h) usage; exit 0 ;;
+	*) usage >&2; exit 2 ;;
+	esac
+done
+shift $((OPTIND - 1))
+[ $# -ge 3 ] || { usage >&2; exit 2; }
+image=$1 module=$2 script=$3
+shift 3
+
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT INT TERM
+out=${out:-$tmp/out}
+mkdir -p "$out"
+
+# ------------------------------------------------------------- file system
+root=$tmp/root
+mkdir -p "$root/bin" "$root/etc"
+cp "$(command -v busybox)" "$root/bin/"
+cp "$here/init" "$root/init"
+cp "$module" "$root/evering.ko"
+cp "$script" "$root/etc/run"
+for program; do cp "$program" "$root/bin/"; done
+(cd "$root" && find . | cpio -o -H newc --quiet | gzip -1) >"$tmp/initrd.gz"
+
+# Does KVM work here?  A device node is not enough, so boot a kernel to its
+# "no root file system" panic; once per boot of this machine.
+kvm_works() {
+	[ -w /dev/kvm ] && [ -z "${EVERING_TCG:-}" ] || return 1
+	answer=$here/../../build/kvm.$(cat /proc/sys/kernel/random/boot_id)
+	if [ ! -e "$answer" ]; then
+		mkdir -p "${answer%/*}"
+		if timeout -k 1 10 qemu-system-x86_64 -accel kvm -cpu host -m 256 \
+			-nodefaults -display none -no-reboot -kernel "$image" \
+			-append "panic=-1" >/dev/null 2>&1; then
+			echo yes >"$answer"
+		else
+			echo no >"$answer"
+		fi
+	fi
+	[ "$(cat "$answer")" = yes ]
+}
+
+# --------------------------------------------------------------------- boot
+append="console=ttyS0 panic=-1 oops=panic panic_on_warn=1 loglevel=7"
+append="$append rcupdate.rcu_cpu_stall_timeout=60 sysctl.kernel.panic_on_rcu_stall=1"
+append="$append sysctl.kernel.hung_task_panic=1 sysctl.kernel.hung_task_timeout_secs=60"
+if [ "$icount" ]; then
+	accel="-accel tcg,thread=single -icount shift=0,sleep=off -cpu max"
+	append="$append mitigations=off"
+elif kvm_works; then
+	accel="-accel kvm -cpu host"
+else
+	accel="-accel tcg,thread=multi -cpu max"
+fi
+qemu="qemu-system-x86_64 $accel -smp 2 -m 1024 -nodefaults -display none
+	-no-reboot -device isa-debug-exit,iobase=0xf4,iosize=1
+	-kernel $image -initrd $tmp/initrd.gz"
+
+if [ "$shell" ]; then
+	# Quiet: the console is the person's.
+	$qemu -serial mon:stdio -append "console=ttyS0 panic=-1 quiet MODE=shell" || [ $? = 33 ]
+	exit
+fi
+
+results=$out/results.log
+console=$out/console.log
+: >"$results"
+: >"$console"
+status=0
+timeout -k 5 "$limit" $qemu -serial "file:$console" -serial "file:$results" \
+	-append "$append" </dev/null >"$out/qemu.log" 2>&1 &
+pid=$!
+if [ ! "$quiet" ]; then
+	# One line per program while it runs: long work shows progress.
+	tail -n +1 -s 0.5 --pid=$pid -f "$results" 2>/dev/null |
+		sed -n -u 's/\r$//; s/^# RUN /    /p; s/^not ok /    FAILED /p; s/^# show: //p' &
+	tailer=$!
+fi
+wait $pid || status=$?
+[ "$quiet" ] || wait $tailer || :
+
+# -------------------------------------------------------------------- judge
+sed -i 's/\r$//' "$results" "$console"
+awk -v status="$status" -v expected="$(grep -c '^run ' "$script")" -f "$here/judge.awk" \
+	"$results" "$console" >"$out/summary"
+if ! grep -q ' 0 failed' "$out/summary" || [ ! "$quiet" ]; then
+	grep '^FAILED' "$out/summary" || :
+fi
+tail -n 1 "$out/summary"
+tail -n 1 "$out/summary" | grep -q '^[1-9][0-9]* passed, 0 failed'

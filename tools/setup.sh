@@ -1,0 +1,40 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Installs what tools/debian-packages lists and this machine lacks.
+set -eu
+
+list=$(dirname "$0")/debian-packages
+case ${1:-} in
+-h|--help)
+	echo "usage: setup.sh	install the missing ones of $list"
+	exit 0 ;;
+esac
+
+command -v dpkg-query >/dev/null || {
+	echo "setup.sh: not a Debian system; install the like of $list" >&2
+	exit 1
+}
+
+missing=
+for package in $(grep -v '^#' "$list"); do
+	dpkg-query -W -f '${Status}\n' "$package" 2>/dev/null |
+		grep -q 'ok installed' || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+install="apt-get install -y --no-install-recommends$missing"
+if [ "$(id -u)" = 0 ]; then
+	as_root=
+elif sudo -n true 2>/dev/null; then
+	as_root=sudo
+else
+	echo "setup.sh: no rights to install packages; run this as root:" >&2
+	echo "apt-get update && $install" >&2
+	exit 1
+fi
+echo "setup.sh: installing$missing"
+# A machine whose lists are fresh enough need not fetch them.
+if ! DEBIAN_FRONTEND=noninteractive $as_root $install >/dev/null 2>&1; then
+	$as_root apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive $as_root $install >/dev/null
+fi
