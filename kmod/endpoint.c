@@ -161,9 +161,9 @@ static void evr_endpoint_show(struct seq_file *m, struct file *file)
  * evr_endpoint_die() - announce the end of an endpoint, once
  * @ep: the endpoint
  *
- * Called when its own section is unmapped (exit, SIGKILL, exec, munmap) and
- * when its file is released, whichever is first.  May be called under
- * mmap_lock.
+ * Called when its own section is unmapped, or the last of its sections (exit,
+ * SIGKILL, exec, munmap), and when its file is released, whichever is first.
+ * May be called under mmap_lock.
  */
 void evr_endpoint_die(struct evr_endpoint *ep)
 {

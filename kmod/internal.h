@@ -18,9 +18,9 @@
  *	evr_side.sleepers.lock	spinlock: the list of sleepers of that side,
  *				poll arms, and the words in HEADER that
  *				announce both
- * No lock is held around copy_*_user(), an allocation that sleeps, or another
- * side's sleepers.lock; only evr_net.lock is held around evr_service.lock, and
- * nothing is taken inside sleepers.lock but the scheduler's.
+ * Under mmap_lock come evr_uring.lock and sleepers.lock; otherwise none of
+ * these nests in another, and inside sleepers.lock only the scheduler's are
+ * taken.  No lock is held around copy_*_user() or an allocation.
  */
 #ifndef _EVERING_INTERNAL_H
 #define _EVERING_INTERNAL_H
@@ -73,7 +73,7 @@ struct evr_section {
 
 /**
  * struct evr_side - one side of a uring
- * @sleepers:	evr_waiter entries; its lock protects what stands above
+ * @sleepers:	evr_waiter entries; its lock is sleepers.lock, see above
  * @pollers:	epoll, poll, io_uring poll
  * @nr_sleepers: entries of @sleepers; sleepers.lock
  * @poll_armed:	HEADER announces a poller of this side; sleepers.lock
@@ -121,7 +121,8 @@ struct evr_uring {
  * @side:	EVERING_SIDE_*; constant
  * @mm:		of the one process that maps it, from its first mmap on (a
  *		reference to the struct, not to the memory)
- * @maps:	mappings of the own section in @mm: 1, or 2 within mremap
+ * @maps:	mappings of any section in @mm
+ * @own_maps:	of these, of the own section: 1, or 2 within mremap
  * @mapped:	the own section has been mapped, or is being mapped
  * @dead:	final; announced to the peer
  */
@@ -130,6 +131,7 @@ struct evr_endpoint {
 	unsigned int side;
 	struct mm_struct *mm;
 	unsigned int maps;
+	unsigned int own_maps;
 	bool mapped;
 	bool dead;
 };

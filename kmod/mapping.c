@@ -30,7 +30,7 @@ static bool evr_vma_counts(struct vm_area_struct *vma)
 {
 	struct evr_endpoint *ep = vma->vm_private_data;
 
-	return evr_vma_is_own(vma) && vma->vm_mm == READ_ONCE(ep->mm);
+	return vma->vm_mm == READ_ONCE(ep->mm);
 }
 
 static void evr_vma_open(struct vm_area_struct *vma)
@@ -41,20 +41,25 @@ static void evr_vma_open(struct vm_area_struct *vma)
 		return;
 	spin_lock(&ep->uring->lock);
 	ep->maps++;
+	ep->own_maps += evr_vma_is_own(vma);
 	spin_unlock(&ep->uring->lock);
 }
 
 static void evr_vma_close(struct vm_area_struct *vma)
 {
 	struct evr_endpoint *ep = vma->vm_private_data;
+	bool own = evr_vma_is_own(vma);
 	bool last;
 
 	if (!evr_vma_counts(vma))
 		return;
 	spin_lock(&ep->uring->lock);
-	last = !--ep->maps;
+	ep->maps--;
+	ep->own_maps -= own;
+	/* All gone: killed before it came to map its own section. */
+	last = !ep->maps || (own && !ep->own_maps);
 	spin_unlock(&ep->uring->lock);
-	/* mm has flushed the TLB: the dead can store nothing more. */
+	/* mm has flushed the TLB: no store of the program comes after this. */
 	if (last)
 		evr_endpoint_die(ep);
 }
@@ -112,9 +117,10 @@ static int evr_bind(struct evr_endpoint *ep, bool own)
 			mmgrab(current->mm);
 			WRITE_ONCE(ep->mm, current->mm);
 		}
+		ep->maps++;
 		if (own) {
 			ep->mapped = true;
-			ep->maps = 1;
+			ep->own_maps = 1;
 		}
 	}
 	spin_unlock(&ep->uring->lock);

@@ -34,7 +34,8 @@ struct evr_net {
  * @clients:	evr_uring.backlog entries, first come first served
  * @claimed:	places of the backlog in use: @clients and CONNECTs in progress
  * @closed:	the file is gone
- * @acceptors:	exclusive sleepers, and pollers
+ * @acceptors:	sleepers in ACCEPT, exclusive: one client wakes one
+ * @pollers:	a queue of their own, so that none of them takes that wake-up
  */
 struct evr_service {
 	struct kref ref;
@@ -47,6 +48,7 @@ struct evr_service {
 	unsigned int claimed;
 	bool closed;
 	wait_queue_head_t acceptors;
+	wait_queue_head_t pollers;
 };
 
 static unsigned int evr_net_id;
@@ -87,6 +89,7 @@ static void evr_service_put(struct evr_service *service)
 /* Mode bits as on a file; only "write" means anything. */
 static int evr_may_connect(const struct evr_service *service)
 {
+	struct user_namespace *ns = service->net->user_ns;
 	u32 mode = service->args.mode;
 
 	if (uid_eq(current_fsuid(), service->id.uid))
@@ -95,7 +98,10 @@ static int evr_may_connect(const struct evr_service *service)
 		mode >>= 3;
 	if (mode & 0002)
 		return 0;
-	if (ns_capable(service->net->user_ns, CAP_DAC_OVERRIDE))
+	/* As for an inode: root of a namespace that knows the owner. */
+	if (kuid_has_mapping(ns, service->id.uid) &&
+	    kgid_has_mapping(ns, service->id.gid) &&
+	    ns_capable(ns, CAP_DAC_OVERRIDE))
 		return 0;
 	return -EACCES;
 }
@@ -144,6 +150,22 @@ static void evr_unclaim_place(struct evr_service *service)
 
 /* ----------------------------------------------------------------- ACCEPT */
 
+static void evr_client_waits(struct evr_service *service)
+{
+	wake_up(&service->acceptors);
+	wake_up_all(&service->pollers);
+}
+
+static bool evr_any_client(struct evr_service *service)
+{
+	bool any;
+
+	spin_lock(&service->lock);
+	any = !list_empty(&service->clients);
+	spin_unlock(&service->lock);
+	return any;
+}
+
 static struct evr_uring *evr_next_client(struct evr_service *service)
 {
 	struct evr_uring *uring;
@@ -164,7 +186,7 @@ static void evr_return_client(struct evr_service *service,
 	spin_lock(&service->lock);
 	list_add(&uring->backlog, &service->clients);
 	spin_unlock(&service->lock);
-	wake_up(&service->acceptors);
+	evr_client_waits(service);
 }
 
 static struct evr_uring *evr_wait_client(struct evr_service *service,
@@ -174,25 +196,31 @@ static struct evr_uring *evr_wait_client(struct evr_service *service,
 	DEFINE_WAIT(wait);
 	int ret = 0;
 
+	uring = evr_next_client(service);
+	if (uring)
+		return uring;
+	if (nonblock)
+		return ERR_PTR(-EAGAIN);
+
 	for (;;) {
 		prepare_to_wait_exclusive(&service->acceptors, &wait,
 					  TASK_INTERRUPTIBLE);
-		/*
-		 * Looking before leaving for a signal or a time-out means that
-		 * an exclusive wake-up is never taken along unused.
-		 */
 		uring = evr_next_client(service);
 		if (uring)
 			break;
-		if (nonblock)
-			ret = -EAGAIN;
-		else if (signal_pending(current))
+		if (signal_pending(current))
 			ret = -ERESTARTSYS;
 		if (ret)
 			break;
 		ret = evr_sleep_until(deadline);
 	}
 	finish_wait(&service->acceptors, &wait);
+	/*
+	 * Whatever the reason for leaving, the one wake-up for a client that
+	 * is still there may have hit us while we were queued: pass it on.
+	 */
+	if (evr_any_client(service))
+		wake_up(&service->acceptors);
 	return uring ?: ERR_PTR(ret);
 }
 
@@ -214,19 +242,18 @@ static int evr_accept(struct file *service_file, void __user *uarg)
 
 	nonblock = args.flags & EVERING_ACCEPT_NONBLOCK ||
 		   service_file->f_flags & O_NONBLOCK;
-	uring = evr_wait_client(service, nonblock, args.deadline);
-	if (IS_ERR(uring))
-		return PTR_ERR(uring);
-
 	fd = get_unused_fd_flags(O_CLOEXEC);
-	if (fd < 0) {
-		ret = fd;
-		goto return_client;
+	if (fd < 0)
+		return fd;
+	uring = evr_wait_client(service, nonblock, args.deadline);
+	if (IS_ERR(uring)) {
+		ret = PTR_ERR(uring);
+		goto put_fd;
 	}
 	file = evr_endpoint_open(uring, EVERING_SIDE_B);
 	if (IS_ERR(file)) {
 		ret = PTR_ERR(file);
-		goto put_fd;
+		goto return_client;
 	}
 	args.layout = uring->layout;
 	args.token = uring->token;
@@ -253,10 +280,10 @@ put_file:
 	ep = file->private_data;
 	WRITE_ONCE(ep->dead, true);
 	fput(file);
-put_fd:
-	put_unused_fd(fd);
 return_client:
 	evr_return_client(service, uring);
+put_fd:
+	put_unused_fd(fd);
 	return ret;
 }
 
@@ -275,14 +302,9 @@ static long evr_service_ioctl(struct file *file, unsigned int cmd,
 static __poll_t evr_service_poll(struct file *file, poll_table *table)
 {
 	struct evr_service *service = file->private_data;
-	__poll_t mask = 0;
 
-	poll_wait(file, &service->acceptors, table);
-	spin_lock(&service->lock);
-	if (!list_empty(&service->clients))
-		mask = EPOLLIN | EPOLLRDNORM;
-	spin_unlock(&service->lock);
-	return mask;
+	poll_wait(file, &service->pollers, table);
+	return evr_any_client(service) ? EPOLLIN | EPOLLRDNORM : 0;
 }
 
 static void evr_service_show(struct seq_file *m, struct file *file)
@@ -307,7 +329,7 @@ static int evr_service_release(struct inode *inode, struct file *file)
 	struct evr_uring *uring;
 
 	mutex_lock(&en->lock);
-	hlist_del(&service->node);
+	hlist_del_init(&service->node);
 	mutex_unlock(&en->lock);
 
 	/* From here on no CONNECT can add to the backlog. */
@@ -373,6 +395,8 @@ int evr_listen(struct file *control, void __user *uarg)
 	spin_lock_init(&service->lock);
 	INIT_LIST_HEAD(&service->clients);
 	init_waitqueue_head(&service->acceptors);
+	init_waitqueue_head(&service->pollers);
+	INIT_HLIST_NODE(&service->node);
 	service->args = args;
 	service->net = get_net(current->nsproxy->net_ns);
 	evr_id_get(&service->id);
@@ -381,33 +405,31 @@ int evr_listen(struct file *control, void __user *uarg)
 
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0) {
-		ret = fd;
-		goto put_service;
-	}
-
-	/* The name is taken and the file made in one step for others. */
-	mutex_lock(&en->lock);
-	if (evr_find(en, args.name)) {
-		ret = -EEXIST;
-		goto unlock;
+		evr_service_put(service);
+		return fd;
 	}
 	file = anon_inode_getfile("[evering-service]", &evr_service_fops,
 				  service, O_RDWR);
 	if (IS_ERR(file)) {
-		ret = PTR_ERR(file);
-		goto unlock;
+		put_unused_fd(fd);
+		evr_service_put(service);
+		return PTR_ERR(file);
 	}
-	hlist_add_head(&service->node, evr_bucket(en, args.name));
+
+	/* Nothing that may be slow under the lock of all names. */
+	mutex_lock(&en->lock);
+	if (evr_find(en, args.name))
+		ret = -EEXIST;
+	else
+		hlist_add_head(&service->node, evr_bucket(en, args.name));
 	mutex_unlock(&en->lock);
+	if (ret) {
+		put_unused_fd(fd);
+		fput(file);
+		return ret;
+	}
 	fd_install(fd, file);
 	return fd;
-
-unlock:
-	mutex_unlock(&en->lock);
-	put_unused_fd(fd);
-put_service:
-	evr_service_put(service);
-	return ret;
 }
 
 /* ---------------------------------------------------------------- CONNECT */
@@ -457,7 +479,7 @@ static int evr_queue_client(struct evr_service *service,
 	if (ret)
 		evr_uring_put(uring);
 	else
-		wake_up(&service->acceptors);
+		evr_client_waits(service);
 	return ret;
 }
 

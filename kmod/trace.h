@@ -54,7 +54,7 @@ DEFINE_EVENT(evering_attach, evering_connect,
 DEFINE_EVENT(evering_attach, evering_accept,
 	TP_PROTO(u64 token, u32 uid, int pid), TP_ARGS(token, uid, pid));
 
-/* One ENTER that goes to sleep. */
+/* One ENTER that sleeps, unless it finds at once what it waits for. */
 TRACE_EVENT(evering_wait,
 	TP_PROTO(u64 token, u32 side, u32 flags, u64 wait_pos, u64 space_pos,
 		 u32 min_complete),

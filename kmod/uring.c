@@ -67,8 +67,10 @@ static void evr_section_free(struct evr_section *section)
 	unsigned long i;
 
 	/* A page that somebody has pinned outlives this. */
-	for (i = 0; i < section->nr_pages; i++)
+	for (i = 0; i < section->nr_pages; i++) {
 		put_page(section->pages[i]);
+		cond_resched();
+	}
 	atomic_long_sub(section->nr_pages << PAGE_SHIFT,
 			&evr_counters[EVR_BYTES]);
 	kvfree(section->pages);

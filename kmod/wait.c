@@ -52,10 +52,25 @@ static bool evr_slot_ready(const struct evr_uring *uring,
 		     (pos & mask) * layout->geometry.slot_size[producer];
 	u64 *stamp = evr_word(evr_own_section(uring, producer), offset);
 
-	/* The AND bounds the index, for speculation too. */
-	return evering_judge(READ_ONCE(*stamp),
+	/*
+	 * The AND bounds the index, for speculation too.  Pairs with the
+	 * library's release of the stamp.
+	 */
+	return evering_judge(smp_load_acquire(stamp),
 			     evering_lap(pos, uring->shift[producer])) !=
 	       EVERING_SLOT_NOT_YET;
+}
+
+/*
+ * @wanted entries from @pos on?  A single producer commits in order, so the
+ * last one tells of all.  The first is asked too, after it: to a caller that
+ * looks at @pos, a liar must not seem ready for ever.
+ */
+static bool evr_entries_ready(const struct evr_uring *uring,
+			      unsigned int producer, u64 pos, u32 wanted)
+{
+	return evr_slot_ready(uring, producer, pos + wanted - 1) &&
+	       (wanted == 1 || evr_slot_ready(uring, producer, pos));
 }
 
 /*
@@ -76,9 +91,8 @@ static unsigned int evr_ready(const struct evr_uring *uring, unsigned int side,
 {
 	unsigned int ready = 0;
 
-	/* A single producer commits in order: the last one tells of all. */
 	if ((args->flags & EVERING_ENTER_WAIT) &&
-	    evr_slot_ready(uring, !side, args->wait_pos + wanted - 1))
+	    evr_entries_ready(uring, !side, args->wait_pos, wanted))
 		ready |= EVERING_READY_ENTRIES;
 	if ((args->flags & EVERING_ENTER_WAIT_SPACE) &&
 	    evr_space_ready(uring, side, args->space_pos))
@@ -107,16 +121,20 @@ static int evr_look(const struct evr_uring *uring, unsigned int side,
 	unsigned int ready;
 
 	ready = evr_ready(uring, side, args, end ? 1 : args->min_complete);
+	/* Room where nobody will take what is put there is none. */
+	if (dead || rclosed)
+		ready &= ~EVERING_READY_SPACE;
 	if (ready)
 		return ready;
 	if (READ_ONCE(peer->generation) != args->generation)
 		return -ECONNRESET;
 	if (dead)
 		return -EPIPE;
-	if (closed && (args->flags & EVERING_ENTER_WAIT))
-		return -ESHUTDOWN;
 	if (rclosed && (args->flags & EVERING_ENTER_WAIT_SPACE))
 		return -EPIPE;
+	/* Who waits for room as well may still get that. */
+	if (closed && !(args->flags & EVERING_ENTER_WAIT_SPACE))
+		return -ESHUTDOWN;
 	return 0;
 }
 
@@ -212,10 +230,11 @@ void evr_doorbell(struct evr_uring *uring, unsigned int side, bool sync)
 
 	/*
 	 * Without a key: io_uring's multishot poll would post from the key and
-	 * never call ->poll() again, which is what arms the words.
+	 * never call ->poll() again, which is what arms the words.  All of
+	 * them, exclusive ones too: all have been disarmed.
 	 */
 	if (polled)
-		wake_up(&s->pollers);
+		wake_up_all(&s->pollers);
 	trace_evering_wake(uring->token, side, woken, polled);
 }
 
@@ -320,7 +339,7 @@ int evr_wait(struct evr_endpoint *ep, const struct evering_enter *args)
 	for (;;) {
 		if (list_empty_careful(&w.entry.entry) &&
 		    !evr_enqueue(s, &w)) {
-			ret = -EBUSY;
+			ret = evr_look(uring, ep->side, args) ?: -EBUSY;
 			break;
 		}
 		/*

@@ -105,13 +105,15 @@ static int evr_attach(int fd, unsigned int side,
 	struct evr_memory memory;
 	int ret;
 
-	ret = evr_map(fd, layout, EVERING_SECTION_HEADER, PROT_READ, &header);
+	/* The own section first: from then on a SIGKILL is noticed at once. */
+	ret = evr_map(fd, layout, EVERING_SECTION_A + side,
+		      PROT_READ | PROT_WRITE, &own);
+	if (!ret)
+		ret = evr_map(fd, layout, EVERING_SECTION_HEADER, PROT_READ,
+			      &header);
 	if (!ret)
 		ret = evr_map(fd, layout, EVERING_SECTION_A + !side, PROT_READ,
 			      &peer);
-	if (!ret)
-		ret = evr_map(fd, layout, EVERING_SECTION_A + side,
-			      PROT_READ | PROT_WRITE, &own);
 	memory.header = header;
 	memory.own = own;
 	memory.peer = peer;

@@ -234,19 +234,32 @@ int evr_wait_space(struct evering *ep, unsigned int side,
 		return ret;
 	wake |= ring_publish(&ep->in);
 	for (;;) {
+		uint64_t next;
+
 		ret = evr_look_for_space(ep);
 		if (ret || !deadline)
 			break;
+		/* Slots stepped over are given back before the sleep. */
+		wake |= ring_publish(&ep->in);
+		next = ep->in.next;
 		ret = evr_enter(ep, flags | (wake ? EVERING_ENTER_WAKE_PEER : 0),
 				1, deadline);
 		wake = false;
 		if (ret < 0)
 			break;
-		/* Ready in the kernel and not here: a word that goes back. */
 		ret = evr_look_for_space(ep);
-		if (!ret)
+		if (ret)
+			break;
+		/* Ready in the kernel and not here: a word that goes back. */
+		if (ep->in.next == next) {
 			ret = ep->error = -EPROTO;
-		break;
+			break;
+		}
+		/* A peer that feeds skipped slots is no reason to overstay. */
+		if (deadline != EVERING_NO_DEADLINE && evr_now() >= deadline) {
+			ret = -ETIME;
+			break;
+		}
 	}
 	wake |= ring_publish(&ep->in);
 	if (wake)

@@ -343,7 +343,8 @@ EVERING_SIZE_IS(struct evering_query, 40);
  * struct evering_listen - EVERING_IOC_LISTEN: bind a service name
  * @size:		sizeof(struct evering_listen)
  * @flags:		0
- * @name:		1 to EVERING_NAME_MAX printable ASCII bytes, then NUL
+ * @name:		1 to EVERING_NAME_MAX printable ASCII bytes without blanks,
+ *			then NUL
  * @mode:		who may connect, as on a file: 0200 the owner (the
  *			caller's uid), 0020 its group, 0002 others
  * @backlog:		connections that may wait for ACCEPT, 1 to max_backlog
@@ -351,7 +352,8 @@ EVERING_SIZE_IS(struct evering_query, 40);
  * @max_slot_size:	likewise, bytes of a slot
  * @max_heap_size:	likewise, bytes of each heap
  *
- * Names are per network namespace.  -EEXIST: the name is taken.
+ * Names are per network namespace.  -EEXIST: the name is taken;
+ * -ENAMETOOLONG: no NUL; -EACCES: /dev/evering is not open for writing.
  */
 struct evering_listen {
 	__u32 size;
@@ -441,7 +443,8 @@ EVERING_SIZE_IS(struct evering_accept, 128);
  * Returns EVERING_READY_* bits, 0 where it was not asked to wait; with both
  * waits, either one ends the call.
  * -EPIPE: the peer is dead, or takes no more (WAIT_SPACE), and nothing is left
- * to take; -ESHUTDOWN: the peer has ended its stream and all is taken;
+ * to take; -ESHUTDOWN: the peer has ended its stream and all is taken (WAIT
+ * alone: with WAIT_SPACE there may still come room);
  * -ECONNRESET: another life of the peer; -EBUSY: too many threads of this
  * side sleep already; -ETIME: the deadline; -EINTR: a
  * signal; -EBADFD: this endpoint is dead; -EPERM: it belongs to another
