@@ -237,6 +237,15 @@ static inline void ring_copy(struct ring_in *r)
 }
 
 /*
+ * No slot is left to come: all are borrowed, or were skipped behind one that
+ * is.  Only releasing some makes room for more.
+ */
+static inline bool ring_exhausted(const struct ring_in *r)
+{
+	return r->next - r->head == r->g.entries;
+}
+
+/*
  * Copies entries until @wanted are there.  Steps over at most one ring of
  * skipped slots, so that a peer that feeds them cannot keep us here.
  */
@@ -246,8 +255,7 @@ static inline enum evering_slot_state ring_peek(struct ring_in *r,
 	uint64_t skips = 0;
 
 	while (r->copied < wanted) {
-		/* The rest of the ring is borrowed. */
-		if (unlikely(r->next - r->head == r->g.entries))
+		if (unlikely(ring_exhausted(r)))
 			return EVERING_SLOT_NOT_YET;
 		switch (ring_look(r, r->next)) {
 		case EVERING_SLOT_READY:

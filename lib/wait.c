@@ -99,7 +99,8 @@ static bool evr_settled(struct evering *ep, unsigned int wait_nr)
 {
 	if (ring_peek(&ep->in, wait_nr) == EVERING_SLOT_LIE)
 		ep->error = -EPROTO;
-	return ep->in.copied >= wait_nr || ep->error;
+	return ep->in.copied >= wait_nr || ep->error ||
+	       ring_exhausted(&ep->in);
 }
 
 /* Spins until settled or ended; false: the time is over. */
@@ -163,7 +164,6 @@ int evr_wait_entries(struct evering *ep, unsigned int wait_nr, bool wake,
 			evr_enter(ep, EVERING_ENTER_WAKE_PEER, 0, 0);
 		wake = false;
 		evr_learn(ep, evr_spin(ep, wait_nr, deadline));
-		wake |= ring_publish(&ep->in);
 	}
 	while (!evr_settled(ep, wait_nr)) {
 		ret = evr_end(ep);
@@ -173,12 +173,15 @@ int evr_wait_entries(struct evering *ep, unsigned int wait_nr, bool wake,
 			ret = -EAGAIN;
 			break;
 		}
+		/*
+		 * Slots that were just stepped over are given back before the
+		 * sleep, or the peer might wait for their room.
+		 */
+		wake |= ring_publish(&ep->in);
 		ret = evr_sleep(ep, wait_nr, wake, deadline);
 		wake = false;
 		if (ret)
 			break;
-		/* Skipped slots are given back before the next sleep. */
-		wake = ring_publish(&ep->in);
 	}
 	/* What was sent before the end is taken before the end is told. */
 	if (ret)
@@ -187,10 +190,8 @@ int evr_wait_entries(struct evering *ep, unsigned int wait_nr, bool wake,
 	if (wake)
 		evr_enter(ep, EVERING_ENTER_WAKE_PEER, 0, 0);
 
-	if (ep->in.copied >= wait_nr)
-		return 0;
-	if (ep->in.copied &&
-	    (ep->error || ret == -EPIPE || ret == -ESHUTDOWN))
+	/* Fewer than wanted, but more will not come before these are taken. */
+	if (ep->in.copied && (ep->error || ret == -EPIPE || ret == -ESHUTDOWN))
 		return 0;
 	return ep->error ? ep->error : ret;
 }

@@ -292,7 +292,8 @@ int evering_submit(struct evering *ep);
  * @timeout:	see above
  *
  * What is reserved has been sent, unless evering_sq_reserved() says otherwise.
- * At the end of the peer fewer than @wait_nr may be there.
+ * Fewer than @wait_nr may be there at the end of the peer, and where cancelled
+ * entries of the peer take up the rest of the ring.
  *
  * Return: requests sent; -ETIME; -EINTR; as evering_submit().
  */
@@ -360,8 +361,8 @@ int evering_peek_batch_cqe(struct evering *ep, const struct evering_cqe **cqes,
  * @wait_nr:	how many, 1 to entries of the CQ
  * @timeout:	see above
  *
- * Return: 0, also where the end of the peer leaves fewer; -ETIME; -EINTR;
- * -EAGAIN for a zero @timeout.
+ * Return: 0, also where there are fewer, as above; -ETIME; -EINTR; -EAGAIN for
+ * a zero @timeout.
  */
 int evering_wait_cqes(struct evering *ep, const struct evering_cqe **cqe,
 		      unsigned int wait_nr, const struct timespec *timeout);

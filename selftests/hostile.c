@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A hostile process writes at random over every word that it can write, and
+ * enters the kernel with random positions, for a minute in all, while the
+ * process at the other side uses the library.  The victim may get errors and
+ * wrong bytes; it must not crash, hang, or read outside.
+ */
+#include "evering_test.h"
+#include "scribble.h"
+
+#define NAME "test.hostile"
+
+#ifndef SECONDS
+#define SECONDS 30
+#endif
+
+static const struct evering_geometry geometry = {
+	.entries = { 8, 16 },
+	.slot_size = { 64, 256 },
+	.heap_size = { 16384, 8192 },
+};
+
+/* ENTER with anything in it; the deadline keeps the attacker itself going. */
+static void random_enter(int fd, uint64_t *seed, uint64_t near)
+{
+	struct evering_enter args = {
+		.size = sizeof(args),
+		.flags = scribble_random(seed) & 7,
+		.wait_pos = scribble_value(seed, near, 3),
+		.space_pos = scribble_value(seed, near, 3),
+		.deadline = now_ns() + scribble_random(seed) % 100000,
+		.min_complete = scribble_random(seed) % 20,
+		.generation = scribble_random(seed) % 8 == 0,
+	};
+
+	ioctl(fd, EVERING_IOC_ENTER, &args);
+}
+
+/* Until the victim has had enough and hangs up. */
+static void attack(struct channel *c, int side, uint64_t *seed)
+{
+	const struct evering_layout *l = &c->layout;
+	uint64_t slots_end = l->slots_offset[side] +
+			     (uint64_t)l->geometry.entries[side] *
+				     l->geometry.slot_size[side];
+	struct evering_side_words *victim = &header_of(c, side)->side[!side];
+
+	while (__atomic_load_n(&victim->state, __ATOMIC_ACQUIRE) != EVERING_STATE_DEAD) {
+		struct evering_control *seen = c->map[side][EVERING_SECTION_A + !side];
+		uint64_t near = scribble_random(seed) & 1 ?
+			__atomic_load_n(&seen->head, __ATOMIC_RELAXED) :
+			__atomic_load_n(&seen->tail, __ATOMIC_RELAXED);
+
+		scribble(c->map[side][EVERING_SECTION_A + side],
+			 l->section_size[EVERING_SECTION_A + side], slots_end,
+			 seed, near, __builtin_ctz(l->geometry.entries[!side]));
+		random_enter(c->fd[side], seed, near);
+		do_wake(c->fd[side]);
+		poll_now(c->fd[side]);
+	}
+}
+
+static void hostile_server(int service)
+{
+	uint64_t seed = 88172645463325252ULL;
+
+	for (;;) {
+		struct evering_accept args;
+		struct channel c = { 0 };
+
+		c.fd[1] = do_accept(service, &args);
+		if (c.fd[1] < 0) {
+			struct pollfd p = { .fd = service, .events = POLLIN };
+
+			poll(&p, 1, 1000);
+			continue;
+		}
+		c.layout = args.layout;
+		if (map_side(&c, 1))
+			_exit(1);
+		attack(&c, 1, &seed);
+		munmap(c.map[1][0], c.layout.section_size[0]);
+		munmap(c.map[1][1], c.layout.section_size[1]);
+		munmap(c.map[1][2], c.layout.section_size[2]);
+		close(c.fd[1]);
+	}
+}
+
+static void hostile_client(void)
+{
+	uint64_t seed = 1181783497276652981ULL;
+
+	for (;;) {
+		struct evering_connect args = connect_args(NAME);
+		struct channel c = { 0 };
+
+		args.geometry = geometry;
+		c.fd[0] = device_call(EVERING_IOC_CONNECT, &args);
+		if (c.fd[0] < 0) {
+			sleep_ms(1);
+			continue;
+		}
+		c.layout = args.layout;
+		if (map_side(&c, 0))
+			_exit(1);
+		attack(&c, 0, &seed);
+		munmap(c.map[0][0], c.layout.section_size[0]);
+		munmap(c.map[0][1], c.layout.section_size[1]);
+		munmap(c.map[0][2], c.layout.section_size[2]);
+		close(c.fd[0]);
+	}
+}
+
+/* Rounds on one channel until the lie that ends it; -EPROTO is final. */
+static void suffer(struct evering *ep, struct scribble_tally *t, uint64_t end,
+		   void (*round)(struct evering *ep, struct scribble_tally *t))
+{
+	uint64_t lies = t->lies;
+	int i;
+
+	for (i = 0; i < 1000 && t->lies == lies && now_ns() < end; i++)
+		round(ep, t);
+}
+
+FIXTURE(hostile)
+{
+	char unused;
+};
+
+FIXTURE_SETUP(hostile)
+{
+}
+
+FIXTURE_TEARDOWN(hostile)
+{
+}
+
+#define REPORT(t)							\
+do {									\
+	TH_LOG("calls %llu entries %llu payload %llu refused %llu lies %llu ends %llu timeouts %llu slowest %llu us", \
+	       (unsigned long long)(t).calls,				\
+	       (unsigned long long)(t).entries,				\
+	       (unsigned long long)(t).payload_bytes,			\
+	       (unsigned long long)(t).refused_payloads,		\
+	       (unsigned long long)(t).lies,				\
+	       (unsigned long long)(t).ends,				\
+	       (unsigned long long)(t).timeouts,			\
+	       (unsigned long long)(t).slowest_ns / 1000);		\
+	EXPECT_EQ(0, (t).unexpected);					\
+	/* Each wait is over in milliseconds; a machine may be slow. */	\
+	EXPECT_GT(5000000000ULL, (t).slowest_ns);			\
+	EXPECT_LT(1000, (t).calls);					\
+	EXPECT_LT(100, (t).entries);					\
+	EXPECT_LT(0, (t).refused_payloads);				\
+	EXPECT_LT(10, (t).lies);					\
+	EXPECT_LT(10, (t).ends);					\
+} while (0)
+
+TEST_F_TIMEOUT(hostile, server_scribbles, SECONDS + 60)
+{
+	uint64_t end = now_ns() + SECONDS * 1000 * MS;
+	struct scribble_tally t = { 0 };
+	int service = do_listen(NAME);
+	pid_t pid;
+
+	ASSERT_LE(0, service);
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid)
+		hostile_server(service);
+	while (now_ns() < end) {
+		struct evering *ep;
+		int ret = evering_connect(NAME, &geometry, &ep);
+
+		if (ret == -EAGAIN) {
+			sleep_ms(1);
+			continue;
+		}
+		ASSERT_EQ(0, ret);
+		suffer(ep, &t, end, scribble_client);
+		evering_close(ep);
+	}
+	kill(pid, SIGKILL);
+	EXPECT_EQ(-SIGKILL, reap(pid));
+	close(service);
+	REPORT(t);
+}
+
+TEST_F_TIMEOUT(hostile, client_scribbles, SECONDS + 60)
+{
+	const struct timespec soon = { 1, 0 };
+	uint64_t end = now_ns() + SECONDS * 1000 * MS;
+	struct scribble_tally t = { 0 };
+	struct evering_service *service;
+	pid_t pid;
+
+	ASSERT_EQ(0, evering_listen(NAME, NULL, &service));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid)
+		hostile_client();
+	while (now_ns() < end) {
+		struct evering *ep;
+		int ret = evering_accept_timeout(service, &ep, &soon);
+
+		ASSERT_EQ(0, ret);
+		suffer(ep, &t, end, scribble_server);
+		evering_close(ep);
+	}
+	kill(pid, SIGKILL);
+	EXPECT_EQ(-SIGKILL, reap(pid));
+	evering_service_close(service);
+	REPORT(t);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The library's calls one by one, over a kernel in user space. */
+#include "mock.h"
+#include "kselftest_harness.h"
+
+static const struct evering_geometry small = {
+	.entries = { 4, 8 },
+	.slot_size = { 64, 128 },
+	.heap_size = { 8192, 4096 },
+};
+
+FIXTURE(calls)
+{
+	struct mock *m;
+	struct evering *client;
+	struct evering *server;
+};
+
+FIXTURE_SETUP(calls)
+{
+	self->m = mock_new(&small);
+	self->client = self->m->ep[EVERING_SIDE_A];
+	self->server = self->m->ep[EVERING_SIDE_B];
+	evering_set_spin(self->client, 0);
+	evering_set_spin(self->server, 0);
+}
+
+FIXTURE_TEARDOWN(calls)
+{
+	mock_free(self->m);
+}
+
+static int push(struct evering *ep, uint64_t user_data)
+{
+	struct evering_sqe *sqe = evering_get_sqe(ep);
+
+	if (!sqe)
+		return -1;
+	sqe->user_data = user_data;
+	return evering_submit(ep);
+}
+
+static int pop(struct evering *ep, uint64_t *user_data)
+{
+	const struct evering_sqe *sqe;
+	int ret = evering_peek_sqe(ep, &sqe);
+
+	if (ret)
+		return ret;
+	*user_data = sqe->user_data;
+	evering_sqe_seen(ep, sqe);
+	return 0;
+}
+
+TEST(judge)
+{
+	const uint64_t lap = 5;
+
+	EXPECT_EQ(EVERING_SLOT_READY,
+		  evering_judge(evering_stamp(lap, EVERING_COMMITTED), lap));
+	EXPECT_EQ(EVERING_SLOT_SKIP,
+		  evering_judge(evering_stamp(lap, EVERING_SKIPPED), lap));
+	EXPECT_EQ(EVERING_SLOT_NOT_YET,
+		  evering_judge(evering_stamp(lap, EVERING_RESERVED), lap));
+	EXPECT_EQ(EVERING_SLOT_NOT_YET,
+		  evering_judge(evering_stamp(lap - 1, EVERING_COMMITTED), lap));
+	EXPECT_EQ(EVERING_SLOT_NOT_YET, evering_judge(0, 1));
+	/* Nobody honest leaves these. */
+	EXPECT_EQ(EVERING_SLOT_LIE,
+		  evering_judge(evering_stamp(lap, EVERING_EMPTY), lap));
+	EXPECT_EQ(EVERING_SLOT_LIE,
+		  evering_judge(evering_stamp(lap + 1, EVERING_COMMITTED), lap));
+	EXPECT_EQ(EVERING_SLOT_LIE,
+		  evering_judge(evering_stamp(lap - 2, EVERING_COMMITTED), lap));
+	EXPECT_EQ(EVERING_SLOT_LIE, evering_judge(~0ULL, lap));
+	/* Laps wrap after 2^42. */
+	EXPECT_EQ(0, evering_lap(~0ULL << 1, 0) & ~EVERING_LAP_MASK);
+	EXPECT_EQ(EVERING_SLOT_NOT_YET,
+		  evering_judge(evering_stamp(EVERING_LAP_MASK,
+					      EVERING_COMMITTED), 0));
+}
+
+TEST_F(calls, full_and_empty_over_many_laps)
+{
+	uint64_t sent = 0, got = 0, value;
+	int round;
+
+	for (round = 0; round < 100; round++) {
+		while (push(self->client, sent) == 1)
+			sent++;
+		EXPECT_EQ(4, sent - got);
+		while (!pop(self->server, &value))
+			ASSERT_EQ(got++, value);
+		ASSERT_EQ(sent, got);
+	}
+	EXPECT_EQ(-EAGAIN, pop(self->server, &value));
+	/* Nobody slept, so nobody entered the kernel. */
+	EXPECT_EQ(0, self->m->enters[0] + self->m->enters[1]);
+}
+
+TEST_F(calls, positions_wrap_around_laps)
+{
+	const uint64_t start = (EVERING_LAP_MASK << 2) - 8;
+	uint64_t value, i;
+
+	/* A ring that has run for 2^44 entries. */
+	for (i = start - 4; i != start; i++)
+		*mock_stamp(self->m, 0, i) =
+			evering_stamp(evering_lap(i, 2), EVERING_COMMITTED);
+	self->client->out.tail = self->client->out.reserved = start;
+	self->client->out.peer_head = start;
+	self->server->in.head = self->server->in.next = start;
+	self->server->in.published = start;
+	mock_control(self->m, 1)->head = start;
+	for (i = 0; i < 32; i++) {
+		ASSERT_EQ(1, push(self->client, i));
+		ASSERT_EQ(0, pop(self->server, &value));
+		ASSERT_EQ(i, value);
+		ASSERT_EQ(-EAGAIN, pop(self->server, &value));
+	}
+}
+
+TEST_F(calls, cancel)
+{
+	struct evering_sqe *a, *b, *c;
+	uint64_t value;
+
+	a = evering_get_sqe(self->client);
+	b = evering_get_sqe(self->client);
+	c = evering_get_sqe(self->client);
+	a->user_data = 1;
+	c->user_data = 3;
+	EXPECT_EQ(0, evering_sqe_cancel(self->client, b));
+	EXPECT_EQ(-EINVAL, evering_sqe_cancel(self->client, b));
+	EXPECT_EQ(-EINVAL, evering_sqe_cancel(self->client, NULL));
+	EXPECT_EQ(-EINVAL, evering_sqe_cancel(self->client, a + 100));
+	EXPECT_EQ(-EINVAL, evering_sqe_cancel(self->client, (void *)((char *)a + 8)));
+	EXPECT_EQ(3, evering_sq_reserved(self->client));
+	EXPECT_EQ(2, evering_submit(self->client));
+	EXPECT_EQ(-EINVAL, evering_sqe_cancel(self->client, a));
+	EXPECT_EQ(0, pop(self->server, &value));
+	EXPECT_EQ(1, value);
+	EXPECT_EQ(0, pop(self->server, &value));
+	EXPECT_EQ(3, value);
+
+	/* A ring of cancelled entries only gives its room back. */
+	while ((a = evering_get_sqe(self->client)))
+		ASSERT_EQ(0, evering_sqe_cancel(self->client, a));
+	EXPECT_EQ(0, evering_submit(self->client));
+	EXPECT_EQ(NULL, evering_get_sqe(self->client));
+	EXPECT_EQ(-EAGAIN, pop(self->server, &value));
+	EXPECT_NE(NULL, evering_get_sqe(self->client));
+}
+
+TEST_F(calls, a_cancelled_slot_does_not_hold_a_wait_up)
+{
+	const struct evering_sqe *sqe;
+	int i;
+
+	/* One entry, then a ring's rest of cancelled ones. */
+	push(self->client, 7);
+	for (i = 0; i < 3; i++)
+		evering_sqe_cancel(self->client, evering_get_sqe(self->client));
+	evering_submit(self->client);
+	ASSERT_EQ(0, evering_wait_sqes(self->server, &sqe, 4, NULL));
+	EXPECT_EQ(7, sqe->user_data);
+	evering_sqe_seen(self->server, sqe);
+	EXPECT_EQ(-EAGAIN, evering_peek_sqe(self->server, &sqe));
+	EXPECT_NE(NULL, evering_get_sqe(self->client));
+}
+
+TEST_F(calls, batches_and_borrowed_entries)
+{
+	const struct evering_sqe *sqes[8];
+	int i;
+
+	for (i = 0; i < 4; i++)
+		ASSERT_EQ(1, push(self->client, i));
+	ASSERT_EQ(3, evering_peek_batch_sqe(self->server, sqes, 3));
+	for (i = 0; i < 3; i++)
+		EXPECT_EQ(i, sqes[i]->user_data);
+	/* Borrowed: the slots are not given back. */
+	EXPECT_EQ(NULL, evering_get_sqe(self->client));
+	evering_sq_advance(self->server, 2);
+	EXPECT_EQ(NULL, evering_get_sqe(self->client));
+	ASSERT_EQ(2, evering_peek_batch_sqe(self->server, sqes, 8));
+	EXPECT_EQ(2, sqes[0]->user_data);
+	EXPECT_EQ(3, sqes[1]->user_data);
+	evering_sq_advance(self->server, 100);
+	for (i = 0; i < 4; i++)
+		EXPECT_NE(NULL, evering_get_sqe(self->client));
+	EXPECT_EQ(NULL, evering_get_sqe(self->client));
+	EXPECT_EQ(-EINVAL, evering_peek_batch_sqe(self->server, sqes, 0));
+}
+
+TEST_F(calls, a_copy_does_not_change)
+{
+	const struct evering_sqe *sqe;
+	struct evering_sqe *slot;
+
+	slot = evering_get_sqe(self->client);
+	slot->len = 1;
+	evering_submit(self->client);
+	ASSERT_EQ(0, evering_peek_sqe(self->server, &sqe));
+	slot->len = 1 << 30;
+	EXPECT_EQ(1, sqe->len);
+	ASSERT_EQ(0, evering_peek_sqe(self->server, &sqe));
+	EXPECT_EQ(1, sqe->len);
+}
+
+TEST_F(calls, wrong_side)
+{
+	const struct evering_cqe *cqe;
+	const struct evering_sqe *sqe;
+
+	EXPECT_EQ(NULL, evering_get_sqe(self->server));
+	EXPECT_EQ(NULL, evering_get_cqe(self->client));
+	EXPECT_EQ(-EINVAL, evering_submit(self->server));
+	EXPECT_EQ(-EINVAL, evering_complete(self->client));
+	EXPECT_EQ(-EINVAL, evering_peek_cqe(self->server, &cqe));
+	EXPECT_EQ(-EINVAL, evering_peek_sqe(self->client, &sqe));
+	EXPECT_EQ(-EINVAL, evering_wait_cqe(self->server, &cqe));
+	EXPECT_EQ(-EINVAL, evering_wait_sq_space(self->server, NULL));
+	EXPECT_EQ(0, evering_sq_reserved(self->server));
+	/* More than the ring can ever hold. */
+	EXPECT_EQ(-EINVAL, evering_wait_cqes(self->client, &cqe, 9, NULL));
+	EXPECT_EQ(-EINVAL, evering_wait_cqes(self->client, &cqe, 0, NULL));
+	EXPECT_EQ(-EINVAL, evering_submit_and_wait(self->client, 9));
+}
+
+TEST_F(calls, timeouts)
+{
+	const struct timespec zero = { 0, 0 }, short_time = { 0, 20000000 };
+	const struct timespec negative = { -1, 0 };
+	const struct evering_cqe *cqe;
+	uint64_t before = evr_now();
+
+	EXPECT_EQ(-EAGAIN, evering_wait_cqe_timeout(self->client, &cqe, &zero));
+	EXPECT_EQ(-EAGAIN, evering_wait_cqe_timeout(self->client, &cqe, &negative));
+	EXPECT_EQ(0, self->m->enters[0]);
+	EXPECT_EQ(-ETIME, evering_wait_cqe_timeout(self->client, &cqe, &short_time));
+	EXPECT_LE(before + 20000000, evr_now());
+	/* Far beyond what a clock can say is for ever, not yesterday. */
+	EXPECT_EQ(EVERING_NO_DEADLINE,
+		  evr_deadline(&(struct timespec){ INT64_MAX, 999999999 }));
+	EXPECT_EQ(EVERING_NO_DEADLINE, evr_deadline(NULL));
+
+	while (evering_get_sqe(self->client))
+		;
+	EXPECT_EQ(-ETIME, evering_wait_sq_space(self->client, &short_time));
+	EXPECT_EQ(-EAGAIN, evering_wait_sq_space(self->client, &zero));
+}
+
+TEST_F(calls, payload_bounds)
+{
+	uint64_t size;
+	char *heap = evering_heap(self->client, &size);
+
+	ASSERT_EQ(8192, size);
+	memset(heap, 'x', size);
+	EXPECT_NE(NULL, evering_payload(self->server, 0, 8192));
+	EXPECT_EQ('x', *(const char *)evering_payload(self->server, 8191, 1));
+	EXPECT_NE(NULL, evering_payload(self->server, 8192, 0));
+	EXPECT_EQ(NULL, evering_payload(self->server, 8192, 1));
+	EXPECT_EQ(NULL, evering_payload(self->server, 1, 8192));
+	EXPECT_EQ(NULL, evering_payload(self->server, ~0ULL, 1));
+	EXPECT_EQ(NULL, evering_payload(self->server, 1, ~0ULL));
+	EXPECT_EQ(NULL, evering_payload(self->server, ~0ULL, ~0ULL));
+	EXPECT_EQ(NULL, evering_payload(self->client, 4096, 1));
+}
+
+TEST_F(calls, death_is_told_after_the_rest)
+{
+	uint64_t value;
+
+	push(self->client, 1);
+	push(self->client, 2);
+	mock_kill(self->m, EVERING_SIDE_A);
+	EXPECT_EQ(0, pop(self->server, &value));
+	EXPECT_EQ(0, pop(self->server, &value));
+	EXPECT_EQ(2, value);
+	EXPECT_EQ(-EPIPE, pop(self->server, &value));
+	EXPECT_NE(NULL, evering_get_cqe(self->server));
+	EXPECT_EQ(-EPIPE, evering_complete(self->server));
+	EXPECT_EQ(1, evering_cq_reserved(self->server));
+	EXPECT_EQ(-EPIPE, evering_complete_and_wait(self->server, 1));
+}
+
+TEST_F(calls, fewer_at_the_end)
+{
+	const struct evering_sqe *sqe, *sqes[4];
+
+	push(self->client, 1);
+	push(self->client, 2);
+	mock_shutdown(self->m, EVERING_SIDE_A, EVERING_SHUT_WR);
+	ASSERT_EQ(0, evering_wait_sqes(self->server, &sqe, 4, NULL));
+	EXPECT_EQ(2, evering_peek_batch_sqe(self->server, sqes, 4));
+	evering_sq_advance(self->server, 2);
+	EXPECT_EQ(-ESHUTDOWN, evering_wait_sqes(self->server, &sqe, 4, NULL));
+	EXPECT_EQ(-ESHUTDOWN, evering_peek_sqe(self->server, &sqe));
+	/* The other direction goes on. */
+	EXPECT_NE(NULL, evering_get_cqe(self->server));
+	EXPECT_EQ(1, evering_complete(self->server));
+	/* Its own stream is ended. */
+	EXPECT_NE(NULL, evering_get_sqe(self->client));
+	EXPECT_EQ(-ESHUTDOWN, evering_submit(self->client));
+}
+
+TEST_F(calls, peer_takes_no_more)
+{
+	mock_shutdown(self->m, EVERING_SIDE_B, EVERING_SHUT_RD);
+	EXPECT_NE(NULL, evering_get_sqe(self->client));
+	EXPECT_EQ(-EPIPE, evering_submit(self->client));
+	EXPECT_EQ(1, evering_sq_reserved(self->client));
+}
+
+TEST_F(calls, lying_stamp_is_final)
+{
+	const struct evering_sqe *sqe;
+
+	push(self->client, 1);
+	*mock_stamp(self->m, 0, 1) = ~0ULL;
+	/* What is good before it is delivered. */
+	ASSERT_EQ(0, evering_wait_sqes(self->server, &sqe, 2, NULL));
+	EXPECT_EQ(1, sqe->user_data);
+	evering_sqe_seen(self->server, sqe);
+	EXPECT_EQ(-EPROTO, evering_peek_sqe(self->server, &sqe));
+	*mock_stamp(self->m, 0, 1) = 0;
+	EXPECT_EQ(-EPROTO, evering_peek_sqe(self->server, &sqe));
+	EXPECT_EQ(-EPROTO, evering_complete(self->server));
+}
+
+TEST_F(calls, committed_out_of_order_is_a_lie)
+{
+	const struct evering_sqe *sqe;
+
+	/* Ready for the kernel, which asks the first and the last. */
+	*mock_stamp(self->m, 0, 0) = evering_stamp(1, EVERING_COMMITTED);
+	*mock_stamp(self->m, 0, 2) = evering_stamp(1, EVERING_COMMITTED);
+	ASSERT_EQ(0, evering_wait_sqe(self->server, &sqe));
+	EXPECT_EQ(-ETIME, evering_wait_sqes(self->server, &sqe, 2,
+					    &(struct timespec){ 0, 1000000 }));
+	EXPECT_GE(3, self->m->enters[1]);
+}
+
+TEST_F(calls, lying_head_is_final)
+{
+	while (push(self->client, 0) == 1)
+		;
+	mock_control(self->m, 1)->head = 1000;
+	EXPECT_EQ(NULL, evering_get_sqe(self->client));
+	EXPECT_EQ(-EPROTO, evering_wait_sq_space(self->client, NULL));
+	mock_control(self->m, 1)->head = 4;
+	EXPECT_EQ(-EPROTO, evering_submit(self->client));
+}
+
+static void *feed_skipped(void *arg)
+{
+	struct mock *m = arg;
+	uint64_t pos, head;
+
+	/* Stays one lap ahead of a consumer that steps over. */
+	for (pos = 0; !load_acquire(&m->header->side[0].generation);) {
+		head = load_acquire(&mock_control(m, 1)->head);
+		if (pos - head >= 4) {
+			mock_enter(m->ep[0], &(struct evering_enter){
+				.flags = EVERING_ENTER_WAKE_PEER });
+			continue;
+		}
+		store_release(mock_stamp(m, 0, pos),
+			      evering_stamp(evering_lap(pos, 2), EVERING_SKIPPED));
+		pos++;
+	}
+	return NULL;
+}
+
+TEST_F(calls, skipped_slots_do_not_hold_a_timeout_up)
+{
+	const struct evering_sqe *sqe;
+	pthread_t feeder;
+
+	ASSERT_EQ(0, pthread_create(&feeder, NULL, feed_skipped, self->m));
+	EXPECT_EQ(-ETIME, evering_wait_sqe_timeout(self->server, &sqe,
+						   &(struct timespec){ 0, 50000000 }));
+	store_release(&self->m->header->side[0].generation, 1);
+	pthread_join(feeder, NULL);
+}
+
+TEST_HARNESS_MAIN
