@@ -62,7 +62,7 @@ static int evr_enter(struct evr_endpoint *ep, void __user *uarg)
 
 static int evr_shutdown(struct evr_endpoint *ep, void __user *uarg)
 {
-	struct evering_control *control = evr_control(ep->uring, ep->side);
+	struct evering_control *control = ep->uring->side[ep->side].control;
 	struct evering_shutdown args;
 	int ret;
 
@@ -130,8 +130,8 @@ static void evr_show_side(struct seq_file *m, struct evr_uring *uring,
 			  unsigned int side)
 {
 	static const char * const states[] = { "pending", "open", "dead" };
-	struct evering_control *control = evr_control(uring, side);
 	struct evr_side *s = &uring->side[side];
+	const struct evering_control *control = s->control;
 
 	seq_printf(m, "side-%c:\tstate=%s tail=%llu head=%llu closed=%u rclosed=%u sleepers=%u\n",
 		   'a' + side, states[READ_ONCE(s->state)],

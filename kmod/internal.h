@@ -32,6 +32,7 @@
 #include <linux/list.h>
 #include <linux/mm.h>
 #include <linux/spinlock.h>
+#include <linux/uaccess.h>
 #include <linux/wait.h>
 #include <linux/evering.h>
 
@@ -73,6 +74,7 @@ struct evr_section {
 
 /**
  * struct evr_side - one side of a uring
+ * @control:	the head of its section: an attacker's words
  * @sleepers:	evr_waiter entries; its lock is sleepers.lock, see above
  * @pollers:	epoll, poll, io_uring poll
  * @nr_sleepers: entries of @sleepers; sleepers.lock
@@ -82,6 +84,7 @@ struct evr_section {
  * @id:		who holds this side; evr_uring.lock
  */
 struct evr_side {
+	struct evering_control *control;
 	wait_queue_head_t sleepers;
 	wait_queue_head_t pollers;
 	unsigned int nr_sleepers;
@@ -99,6 +102,7 @@ struct evr_side {
  * @layout:	constant; never read back from shared memory
  * @shift:	log2 of entries, by ring
  * @section:	by EVERING_SECTION_*
+ * @header:	section HEADER; the kernel alone writes it
  * @side:	by EVERING_SIDE_*
  * @backlog:	entry in evr_service.backlog; the service's lock
  * @name:	of the service it was connected to
@@ -110,6 +114,7 @@ struct evr_uring {
 	struct evering_layout layout;
 	unsigned int shift[2];
 	struct evr_section section[3];
+	struct evering_header *header;
 	struct evr_side side[2];
 	struct list_head backlog;
 	char name[EVERING_NAME_MAX + 1];
@@ -137,7 +142,8 @@ struct evr_endpoint {
 };
 
 /* main.c */
-int evr_copy_args(void *args, size_t known, const void __user *uarg);
+int evr_copy_other_args(void *args, size_t known, const void __user *uarg,
+			u32 size);
 int evr_return_args(const void *args, size_t known, void __user *uarg);
 int evr_check_name(const char *name);
 void evr_id_get(struct evr_id *id);
@@ -172,6 +178,32 @@ int evr_wait(struct evr_endpoint *ep, const struct evering_enter *args);
 __poll_t evr_poll(struct file *file, struct poll_table_struct *table);
 int evr_sleep_until(u64 deadline);
 
+/* ----------------------------------------------------- ioctl arguments */
+
+/*
+ * Fetches an extensible argument struct, once.  @args begins with u32 size;
+ * @known is sizeof(*@args), which is the size of its first version, and a
+ * constant here, which spares ENTER the checks of a copy of any size.
+ *
+ * 0, -EFAULT, -EINVAL for a size below the first version, -E2BIG for a tail
+ * that is not known here and not zero.
+ */
+static __always_inline int evr_copy_args(void *args, size_t known,
+					 const void __user *uarg)
+{
+	u32 size;
+
+	if (get_user(size, (const u32 __user *)uarg))
+		return -EFAULT;
+	if (unlikely(size != known))
+		return evr_copy_other_args(args, known, uarg, size);
+	if (copy_from_user(args, uarg, known))
+		return -EFAULT;
+	/* The user may have changed it between the two fetches. */
+	*(u32 *)args = size;
+	return 0;
+}
+
 /* ------------------------------------------------------- shared memory */
 
 /* A 64-bit word of a section.  @offset comes from the private layout. */
@@ -182,23 +214,11 @@ static inline u64 *evr_word(const struct evr_section *section, u64 offset)
 	return (u64 *)(page + offset_in_page(offset));
 }
 
-static inline struct evering_header *evr_header(const struct evr_uring *uring)
-{
-	return page_address(uring->section[EVERING_SECTION_HEADER].pages[0]);
-}
-
 /* The section that @side writes. */
 static inline const struct evr_section *
 evr_own_section(const struct evr_uring *uring, unsigned int side)
 {
 	return &uring->section[EVERING_SECTION_A + side];
-}
-
-/* The cursors of @side: an attacker's words, READ_ONCE and no trust. */
-static inline struct evering_control *
-evr_control(const struct evr_uring *uring, unsigned int side)
-{
-	return page_address(evr_own_section(uring, side)->pages[0]);
 }
 
 #endif /* _EVERING_INTERNAL_H */

@@ -4,7 +4,6 @@
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/sysfs.h>
-#include <linux/uaccess.h>
 
 #include "internal.h"
 #define CREATE_TRACE_POINTS
@@ -27,21 +26,19 @@ u64 evr_max_uring_bytes(void)
 }
 
 /**
- * evr_copy_args() - fetch an extensible argument struct, once
- * @args:	filled; begins with u32 size, u32 flags
- * @known:	sizeof(*@args), which is the size of its first version
+ * evr_copy_other_args() - evr_copy_args() for a size that is not ours
+ * @args:	filled
+ * @known:	sizeof(*@args)
  * @uarg:	the user's
+ * @size:	as fetched from there
  *
- * Return: 0, -EFAULT, -EINVAL for a size below the first version, -E2BIG for
- * a tail that is not known here and not zero.
+ * Return: as evr_copy_args().
  */
-int evr_copy_args(void *args, size_t known, const void __user *uarg)
+int evr_copy_other_args(void *args, size_t known, const void __user *uarg,
+			u32 size)
 {
-	u32 size;
 	int ret;
 
-	if (get_user(size, (const u32 __user *)uarg))
-		return -EFAULT;
 	if (size < known)
 		return -EINVAL;
 	if (size > PAGE_SIZE)
@@ -49,7 +46,6 @@ int evr_copy_args(void *args, size_t known, const void __user *uarg)
 	ret = copy_struct_from_user(args, known, uarg, size);
 	if (ret)
 		return ret;
-	/* The user may have changed it between the two fetches. */
 	*(u32 *)args = size;
 	return 0;
 }

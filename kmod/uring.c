@@ -137,8 +137,10 @@ void evr_uring_put(struct evr_uring *uring)
 
 static void evr_header_init(struct evr_uring *uring)
 {
-	struct evering_header *header = evr_header(uring);
+	struct evering_header *header;
 
+	header = page_address(uring->section[EVERING_SECTION_HEADER].pages[0]);
+	uring->header = header;
 	header->magic = EVERING_HEADER_MAGIC;
 	header->abi_version = EVERING_ABI_VERSION;
 	header->token = uring->token;
@@ -205,7 +207,7 @@ struct evr_uring *evr_uring_create(const struct evering_geometry *geometry,
 static void evr_side_set_state(struct evr_uring *uring, unsigned int side,
 			       u32 state)
 {
-	struct evering_side_words *words = &evr_header(uring)->side[side];
+	struct evering_side_words *words = &uring->header->side[side];
 
 	lockdep_assert_held(&uring->lock);
 	WRITE_ONCE(words->generation, uring->side[side].generation);

@@ -29,12 +29,15 @@
  * @uring:	the uring
  * @side:	the side that sleeps
  * @args:	what it waits for
+ * @found:	what evr_look() said to whoever woke it; valid once @entry is off
+ *		the list, 0 for "look again"
  */
 struct evr_waiter {
 	struct wait_queue_entry entry;
 	struct evr_uring *uring;
 	unsigned int side;
 	const struct evering_enter *args;
+	int found;
 };
 
 /* -------------------------------------------------------- looking at rings */
@@ -80,7 +83,7 @@ static bool evr_entries_ready(const struct evr_uring *uring,
 static bool evr_space_ready(const struct evr_uring *uring,
 			    unsigned int producer, u64 pos)
 {
-	u64 head = READ_ONCE(evr_control(uring, !producer)->head);
+	u64 head = READ_ONCE(uring->side[!producer].control->head);
 
 	return pos - head != uring->layout.geometry.entries[producer];
 }
@@ -110,7 +113,7 @@ static int evr_look(const struct evr_uring *uring, unsigned int side,
 		    const struct evering_enter *args)
 {
 	const struct evr_side *peer = &uring->side[!side];
-	struct evering_control *control = evr_control(uring, !side);
+	const struct evering_control *control = peer->control;
 	/* pairs with evr_side_set_state() */
 	bool dead = smp_load_acquire(&peer->state) == EVERING_STATE_DEAD;
 	/* pairs with evr_shutdown() */
@@ -143,7 +146,7 @@ static int evr_look(const struct evr_uring *uring, unsigned int side,
 static struct evering_ring_words *evr_ring_words(struct evr_uring *uring,
 						 unsigned int ring)
 {
-	return &evr_header(uring)->ring[ring];
+	return &uring->header->ring[ring];
 }
 
 /*
@@ -178,7 +181,8 @@ static int evr_wake_one(struct wait_queue_entry *entry, unsigned int mode,
 	struct evr_side *s = &w->uring->side[w->side];
 	unsigned int *woken = key;
 
-	if (woken && !evr_look(w->uring, w->side, w->args))
+	w->found = woken ? evr_look(w->uring, w->side, w->args) : 0;
+	if (woken && !w->found)
 		return 0;
 	/* Takes the entry off the list; after that @w may be gone. */
 	if (!autoremove_wake_function(entry, mode, flags, NULL))
@@ -257,7 +261,7 @@ void evr_wake_all(struct evr_uring *uring, unsigned int side)
 }
 
 /**
- * evr_side_init() - nobody sleeps
+ * evr_side_init() - the section is there, and nobody sleeps
  * @uring:	being created
  * @side:	EVERING_SIDE_*
  */
@@ -265,6 +269,8 @@ void evr_side_init(struct evr_uring *uring, unsigned int side)
 {
 	struct evering_ring_words *words = evr_ring_words(uring, side);
 
+	uring->side[side].control =
+		page_address(evr_own_section(uring, side)->pages[0]);
 	init_waitqueue_head(&uring->side[side].sleepers);
 	init_waitqueue_head(&uring->side[side].pollers);
 	words->wake_at = EVERING_NOBODY;
@@ -337,8 +343,8 @@ int evr_wait(struct evr_endpoint *ep, const struct evering_enter *args)
 	INIT_LIST_HEAD(&w.entry.entry);
 
 	for (;;) {
-		if (list_empty_careful(&w.entry.entry) &&
-		    !evr_enqueue(s, &w)) {
+		/* Not there at first, nor after a doorbell. */
+		if (list_empty_careful(&w.entry.entry) && !evr_enqueue(s, &w)) {
 			ret = evr_look(uring, ep->side, args) ?: -EBUSY;
 			break;
 		}
@@ -360,6 +366,9 @@ int evr_wait(struct evr_endpoint *ep, const struct evering_enter *args)
 		if (ret)
 			break;
 		slept = evr_sleep_until(args->deadline);
+		/* Whoever woke us has looked; success beats all else. */
+		if (list_empty_careful(&w.entry.entry) && w.found)
+			return w.found;
 	}
 	__set_current_state(TASK_RUNNING);
 
@@ -418,8 +427,8 @@ __poll_t evr_poll(struct file *file, struct poll_table_struct *table)
 {
 	struct evr_endpoint *ep = file->private_data;
 	struct evr_uring *uring = ep->uring;
-	struct evering_control *own = evr_control(uring, ep->side);
-	struct evering_control *other = evr_control(uring, !ep->side);
+	const struct evering_control *own = uring->side[ep->side].control;
+	const struct evering_control *other = uring->side[!ep->side].control;
 	u64 head = READ_ONCE(own->head);
 	u64 tail = READ_ONCE(own->tail);
 	__poll_t mask = 0;

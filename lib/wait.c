@@ -103,24 +103,27 @@ static bool evr_settled(struct evering *ep, unsigned int wait_nr)
 	       ring_exhausted(&ep->in);
 }
 
-/* Spins until settled or ended; false: the time is over. */
-static bool evr_spin(struct evering *ep, unsigned int wait_nr,
-		     uint64_t deadline)
+/* 1: settled; 0: the time is over; else the end of the peer. */
+static int evr_spin(struct evering *ep, unsigned int wait_nr, uint64_t deadline)
 {
 	uint64_t limit = evr_now() + ep->spin_ns;
 	unsigned int i;
+	int end;
 
 	if (limit > deadline)
 		limit = deadline;
-	for (i = 1; !evr_settled(ep, wait_nr) && !evr_end(ep); i++) {
+	for (i = 1; !evr_settled(ep, wait_nr); i++) {
+		end = evr_end(ep);
+		if (end)
+			return end;
 		cpu_relax();
 		if (i % SPINS_A_CLOCK == 0 && evr_now() >= limit)
-			return false;
+			return 0;
 	}
-	return true;
+	return 1;
 }
 
-/* One sleep for entries.  0: look again; else -errno. */
+/* One sleep for entries.  1: settled; 0: not yet; else -errno. */
 static int evr_sleep(struct evering *ep, unsigned int wait_nr, bool wake,
 		     uint64_t deadline)
 {
@@ -137,61 +140,74 @@ static int evr_sleep(struct evering *ep, unsigned int wait_nr, bool wake,
 	 * The last entry that we want is there and the first is not: nobody
 	 * commits out of order but to keep us going round here.
 	 */
-	if (!evr_settled(ep, wait_nr) && ep->in.next == next)
+	if (evr_settled(ep, wait_nr))
+		return 1;
+	if (ep->in.next == next) {
 		ep->error = -EPROTO;
+		return 1;
+	}
 	/* A peer that feeds skipped slots is no reason to overstay. */
-	if (deadline != EVERING_NO_DEADLINE && ep->in.copied < wait_nr &&
-	    evr_now() >= deadline)
+	if (deadline != EVERING_NO_DEADLINE && evr_now() >= deadline)
 		return -ETIME;
 	return 0;
 }
 
+/* Nothing is there yet.  1: settled; else -errno. */
+static int evr_wait_on(struct evering *ep, unsigned int wait_nr, bool *wake,
+		       uint64_t deadline)
+{
+	int ret;
+
+	if (evr_may_spin(ep)) {
+		if (*wake)
+			evr_enter(ep, EVERING_ENTER_WAKE_PEER, 0, 0);
+		*wake = false;
+		ret = evr_spin(ep, wait_nr, deadline);
+		evr_learn(ep, ret);
+		if (ret)
+			return ret;
+	}
+	do {
+		/*
+		 * Slots that were just stepped over are given back before the
+		 * sleep, or the peer might wait for their room.
+		 */
+		*wake |= ring_publish(&ep->in);
+		ret = evr_sleep(ep, wait_nr, *wake, deadline);
+		*wake = false;
+	} while (!ret);
+	return ret;
+}
+
 /*
- * Waits until @wait_nr entries are copied, or fewer at the end of the peer.
+ * Waits until @wait_nr entries are copied, or fewer where more will not come.
  * @wake: the doorbell is due; it is rung in any case.
  */
 int evr_wait_entries(struct evering *ep, unsigned int wait_nr, bool wake,
 		     uint64_t deadline)
 {
-	int ret = 0;
+	int ret = 1;
 
 	/* Room that the peer may need in order to go on. */
 	wake |= ring_publish(&ep->in);
-
-	if (!evr_settled(ep, wait_nr) && !evr_end(ep) && deadline &&
-	    evr_may_spin(ep)) {
-		if (wake)
-			evr_enter(ep, EVERING_ENTER_WAKE_PEER, 0, 0);
-		wake = false;
-		evr_learn(ep, evr_spin(ep, wait_nr, deadline));
-	}
-	while (!evr_settled(ep, wait_nr)) {
+	if (!evr_settled(ep, wait_nr)) {
 		ret = evr_end(ep);
-		if (ret)
-			break;
-		if (!deadline) {
-			ret = -EAGAIN;
-			break;
-		}
-		/*
-		 * Slots that were just stepped over are given back before the
-		 * sleep, or the peer might wait for their room.
-		 */
+		if (!ret)
+			ret = deadline ? evr_wait_on(ep, wait_nr, &wake,
+						     deadline) :
+					 -EAGAIN;
+		/* What was sent before the end is taken before it is told. */
+		if (ret < 0)
+			evr_settled(ep, wait_nr);
 		wake |= ring_publish(&ep->in);
-		ret = evr_sleep(ep, wait_nr, wake, deadline);
-		wake = false;
-		if (ret)
-			break;
 	}
-	/* What was sent before the end is taken before the end is told. */
-	if (ret)
-		evr_settled(ep, wait_nr);
-	wake |= ring_publish(&ep->in);
 	if (wake)
 		evr_enter(ep, EVERING_ENTER_WAKE_PEER, 0, 0);
 
+	if (ep->in.copied >= wait_nr)
+		return 0;
 	/* Fewer than wanted, but more will not come before these are taken. */
-	if (ep->in.copied && (ep->error || ret == -EPIPE || ret == -ESHUTDOWN))
+	if (ep->in.copied && (ret > 0 || ret == -EPIPE || ret == -ESHUTDOWN))
 		return 0;
 	return ep->error ? ep->error : ret;
 }
