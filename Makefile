@@ -88,8 +88,8 @@ $(B)/kmod-%/evering.ko: $(KMOD_SRC)
 	kdir=$$(selftests/vm/kernels.sh build $*) && \
 		$(MAKE) -C $$kdir M=$(CURDIR)/$(@D) W=1 $(KMOD_FLAGS) modules
 
-include selftests/Makefile
 include tools/Makefile
+include selftests/Makefile
 
 clean:
 	rm -rf $(B)

@@ -269,7 +269,9 @@ static int evr_accept(struct file *service_file, void __user *uarg)
 		goto put_file;
 
 	evr_uring_open_side(uring, EVERING_SIDE_B);
-	trace_evering_accept(uring->token, args.uid, args.pid);
+	trace_evering_accept(uring->token,
+			     from_kuid_munged(&init_user_ns, current_euid()),
+			     task_tgid_nr(current));
 	evr_unclaim_place(service);
 	evr_uring_put(uring);	/* the backlog's */
 	fd_install(fd, file);

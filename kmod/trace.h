@@ -31,6 +31,7 @@ TRACE_EVENT(evering_create,
 		  __entry->bytes)
 );
 
+/* Who takes a side, in the initial namespaces. */
 DECLARE_EVENT_CLASS(evering_attach,
 	TP_PROTO(u64 token, u32 uid, int pid),
 	TP_ARGS(token, uid, pid),

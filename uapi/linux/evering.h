@@ -52,6 +52,11 @@
 #define EVERING_SECTION_HEADER	0
 #define EVERING_SECTION_A	1
 #define EVERING_SECTION_B	2
+/*
+ * Each is mapped whole and once, MAP_SHARED: its own to read and write, the
+ * others to read.  An endpoint belongs to the process that maps it first, and
+ * is dead when its own section is unmapped or no section is mapped any more.
+ */
 #define EVERING_MMAP_SHIFT	40
 #define EVERING_MMAP_OFFSET(section) ((__u64)(section) << EVERING_MMAP_SHIFT)
 
@@ -297,7 +302,8 @@ EVERING_SIZE_IS(struct evering_control, 512);
  *
  *	-EINVAL		a size below the first version, an unknown flag,
  *			a wrong value
- *	-E2BIG		a tail that this kernel does not know and is not zero
+ *	-E2BIG		a tail that this kernel does not know and is not zero,
+ *			a size above a page
  *	-ENOTTY		an unknown ioctl, a 32-bit caller
  *	-EFAULT		memory that cannot be read or written
  */
