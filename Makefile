@@ -41,7 +41,7 @@ setup:
 
 # ------------------------------------------------------------------ library
 
-lib: $(B)/lib/libevering.a $(B)/lib/libevering.so $(B)/lib/libevering.pc
+lib: $(B)/lib/libevering.a $(B)/lib/libevering.so
 
 $(B)/lib/%.o: lib/%.c $(LIB_HDR)
 	@mkdir -p $(@D)
@@ -59,17 +59,16 @@ $(B)/lib/libevering.so: $(B)/lib/libevering.so.$(VERSION)
 	ln -sf libevering.so.$(VERSION) $(B)/lib/libevering.so.$(SOVERSION)
 	ln -sf libevering.so.$(SOVERSION) $@
 
-$(B)/lib/libevering.pc: lib/libevering.pc.in
-	@mkdir -p $(@D)
-	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' $< >$@
-
 install: lib
 	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include/linux
 	install -m 644 $(B)/lib/libevering.a $(DESTDIR)$(PREFIX)/lib
 	install -m 755 $(B)/lib/libevering.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib
 	ln -sf libevering.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/libevering.so.$(SOVERSION)
 	ln -sf libevering.so.$(SOVERSION) $(DESTDIR)$(PREFIX)/lib/libevering.so
-	install -m 644 $(B)/lib/libevering.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' lib/libevering.pc.in \
+		>$(DESTDIR)$(PREFIX)/lib/pkgconfig/libevering.pc
+	install -d $(DESTDIR)$(PREFIX)/share/man/man3
+	install -m 644 lib/evering.3 $(DESTDIR)$(PREFIX)/share/man/man3
 	install -m 644 lib/include/evering.h $(DESTDIR)$(PREFIX)/include
 	install -m 644 uapi/linux/evering.h $(DESTDIR)$(PREFIX)/include/linux
 

@@ -48,7 +48,7 @@ module() {
 flags="-D_GNU_SOURCE -O2 -Wall -Wextra -Werror -Iuapi -Ilib/include"
 library() {
 	for f in lib/*.c tools/bench/*.c tools/demo/*.c; do
-		"$1" -std=c11 $flags -c "$f" -o "$tmp/o" || return 1
+		"$1" -std=c11 $flags -Ilib -c "$f" -o "$tmp/o" || return 1
 	done
 }
 
@@ -72,6 +72,22 @@ checkpatch_works() {
 	! checkpatch "$1" "$tmp/bad.h"
 }
 
+# A stranger's build of the README's client, which then asks for the module.
+installed() {
+	make -s install DESTDIR="$tmp/root" PREFIX=/usr || return 1
+	export PKG_CONFIG_PATH="$tmp/root/usr/lib/pkgconfig" PKG_CONFIG_SYSROOT_DIR="$tmp/root"
+	PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1 PKG_CONFIG_ALLOW_SYSTEM_LIBS=1 \
+		pkg-config --cflags --libs libevering >"$tmp/pkg" || return 1
+	gcc -o "$tmp/client" build/vm/readme-client.c $(cat "$tmp/pkg") || return 1
+	LD_LIBRARY_PATH="$tmp/root/usr/lib" "$tmp/client" 2>"$tmp/said"
+	cat "$tmp/said"
+	if [ -e /dev/evering ]; then
+		grep -q 'Connection refused' "$tmp/said"
+	else
+		grep -q 'No such file' "$tmp/said"
+	fi
+}
+
 checkpatch=$(selftests/vm/kernels.sh checkpatch) || exit 1
 check "checkpatch finds a planted fault" checkpatch_works "$checkpatch"
 for f in kmod/*.c kmod/*.h uapi/linux/*.h; do
@@ -87,6 +103,7 @@ check "headers in C11 (clang)" header clang c -std=c11
 check "headers in C++11" header g++ cc -std=c++11
 check "headers in C++20" header g++ cc -std=c++20
 check "exported symbols" symbols
+check "installed shared library, by pkg-config" installed
 echo "1..$n"
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
