@@ -303,19 +303,26 @@ int evr_sleep_until(u64 deadline)
 	return 0;
 }
 
+/*
+ * On the list and announced, at first and again after a wake-up for nothing.
+ * Asked under the lock: a waker wakes first and takes off the list afterwards,
+ * so without it we might take ourselves for listed and sleep unlisted.
+ */
 static bool evr_enqueue(struct evr_side *s, struct evr_waiter *w)
 {
-	bool room;
+	bool listed;
 
 	spin_lock(&s->sleepers.lock);
-	room = s->nr_sleepers < EVR_MAX_SLEEPERS;
-	if (room) {
+	listed = !list_empty(&w->entry.entry);
+	if (!listed && s->nr_sleepers < EVR_MAX_SLEEPERS) {
 		s->nr_sleepers++;
+		w->found = 0;
 		__add_wait_queue_entry_tail(&s->sleepers, &w->entry);
 		evr_announce(w->uring, w->side);
+		listed = true;
 	}
 	spin_unlock(&s->sleepers.lock);
-	return room;
+	return listed;
 }
 
 /**
@@ -343,8 +350,7 @@ int evr_wait(struct evr_endpoint *ep, const struct evering_enter *args)
 	INIT_LIST_HEAD(&w.entry.entry);
 
 	for (;;) {
-		/* Not there at first, nor after a doorbell. */
-		if (list_empty_careful(&w.entry.entry) && !evr_enqueue(s, &w)) {
+		if (!evr_enqueue(s, &w)) {
 			ret = evr_look(uring, ep->side, args) ?: -EBUSY;
 			break;
 		}
