@@ -56,6 +56,8 @@
  * Each is mapped whole and once, MAP_SHARED: its own to read and write, the
  * others to read.  An endpoint belongs to the process that maps it first, and
  * is dead when its own section is unmapped or no section is mapped any more.
+ * "Process" means its memory: a vfork() child that has not yet called exec
+ * shares it and keeps it.
  */
 #define EVERING_MMAP_SHIFT	40
 #define EVERING_MMAP_OFFSET(section) ((__u64)(section) << EVERING_MMAP_SHIFT)
