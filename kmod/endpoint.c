@@ -205,7 +205,7 @@ const struct file_operations evr_endpoint_fops = {
  * @uring:	takes a reference of its own
  * @side:	EVERING_SIDE_*
  *
- * fput() it, whether or not it was installed: that is the endpoint's death.
+ * fput() of it is the endpoint's death, unless ep->dead was set before.
  *
  * Return: the file or ERR_PTR().
  */

@@ -2,7 +2,8 @@
 /*
  * Objects of the module and what protects them.
  *
- * Data flows one way: main -> service -> uring -> endpoint -> mapping, wait.
+ * Who calls whom: main -> service -> endpoint -> mapping; these -> uring ->
+ * wait.  A mapping that goes calls back into its endpoint's death.
  *
  * Lifetimes
  *	A service lives while its file is open; a CONNECT in progress holds it
@@ -12,15 +13,16 @@
  * Locks, outermost first
  *	mmap_lock		held by mm around ->mmap, ->open, ->close
  *	evr_net.lock		mutex: the names of one network namespace
- *	evr_service.lock	spinlock: backlog, closed
+ *	evr_service.lock	spinlock: its backlog, closed
  *	evr_uring.lock		spinlock: side state, credentials and
  *				generation; an endpoint's mm, maps and dead
  *	evr_side.sleepers.lock	spinlock: the list of sleepers of that side,
  *				poll arms, and the words in HEADER that
  *				announce both
- * Under mmap_lock come evr_uring.lock and sleepers.lock; otherwise none of
- * these nests in another, and inside sleepers.lock only the scheduler's are
- * taken.  No lock is held around copy_*_user() or an allocation.
+ * Under mmap_lock come evr_uring.lock, sleepers.lock and, for wake-ups, the
+ * locks of pollers; otherwise none of these nests in another, and inside
+ * sleepers.lock only the scheduler's are taken.  No lock is held around
+ * copy_*_user() or an allocation.
  */
 #ifndef _EVERING_INTERNAL_H
 #define _EVERING_INTERNAL_H
@@ -80,7 +82,7 @@ struct evr_section {
  * @nr_sleepers: entries of @sleepers; sleepers.lock
  * @poll_armed:	HEADER announces a poller of this side; sleepers.lock
  * @state:	EVERING_STATE_*; written under evr_uring.lock
- * @generation:	lives so far; written under evr_uring.lock
+ * @generation:	lives before this one; 0, as no side can be taken again yet
  * @id:		who holds this side; evr_uring.lock
  */
 struct evr_side {
@@ -96,7 +98,8 @@ struct evr_side {
 
 /**
  * struct evr_uring - two rings, two heaps, two sides
- * @ref:	one for each endpoint file, one for the backlog
+ * @ref:	one for each endpoint file, one for the backlog, and one for a
+ *		CONNECT in progress
  * @lock:	see the head of this file
  * @token:	never used twice
  * @layout:	constant; never read back from shared memory
@@ -127,7 +130,7 @@ struct evr_uring {
  * @mm:		of the one process that maps it, from its first mmap on (a
  *		reference to the struct, not to the memory)
  * @maps:	mappings of any section in @mm
- * @own_maps:	of these, of the own section: 1, or 2 within mremap
+ * @own_maps:	of these, of the own section: 0 or 1, and 2 within mremap
  * @mapped:	the own section has been mapped, or is being mapped
  * @dead:	final; announced to the peer
  */

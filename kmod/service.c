@@ -30,9 +30,9 @@ struct evr_net {
  * @net:	a reference, so that the name table outlives its names
  * @id:		who listens; constant
  * @args:	as given to LISTEN; constant
- * @lock:	protects all below
+ * @lock:	protects @clients, @waiting and @closed
  * @clients:	evr_uring.backlog entries, first come first served
- * @claimed:	places of the backlog in use: @clients and CONNECTs in progress
+ * @waiting:	how many; an ACCEPT in progress holds its client's place
  * @closed:	the file is gone
  * @acceptors:	sleepers in ACCEPT, exclusive: one client wakes one
  * @pollers:	a queue of their own, so that none of them takes that wake-up
@@ -43,9 +43,9 @@ struct evr_service {
 	struct net *net;
 	struct evr_id id;
 	struct evering_listen args;
-	spinlock_t lock;	/* clients, claimed, closed */
+	spinlock_t lock;	/* clients, waiting, closed */
 	struct list_head clients;
-	unsigned int claimed;
+	unsigned int waiting;
 	bool closed;
 	wait_queue_head_t acceptors;
 	wait_queue_head_t pollers;
@@ -128,23 +128,20 @@ static int evr_within_limits(const struct evr_service *service,
 
 /* ---------------------------------------------------------------- backlog */
 
-static int evr_claim_place(struct evr_service *service)
+static bool evr_backlog_full(struct evr_service *service)
 {
-	int ret = 0;
+	bool full;
 
 	spin_lock(&service->lock);
-	if (service->claimed >= service->args.backlog)
-		ret = -EAGAIN;
-	else
-		service->claimed++;
+	full = service->waiting >= service->args.backlog;
 	spin_unlock(&service->lock);
-	return ret;
+	return full;
 }
 
-static void evr_unclaim_place(struct evr_service *service)
+static void evr_leave_backlog(struct evr_service *service)
 {
 	spin_lock(&service->lock);
-	service->claimed--;
+	service->waiting--;
 	spin_unlock(&service->lock);
 }
 
@@ -272,7 +269,7 @@ static int evr_accept(struct file *service_file, void __user *uarg)
 	trace_evering_accept(uring->token,
 			     from_kuid_munged(&init_user_ns, current_euid()),
 			     task_tgid_nr(current));
-	evr_unclaim_place(service);
+	evr_leave_backlog(service);
 	evr_uring_put(uring);	/* the backlog's */
 	fd_install(fd, file);
 	return fd;
@@ -436,7 +433,11 @@ int evr_listen(struct file *control, void __user *uarg)
 
 /* ---------------------------------------------------------------- CONNECT */
 
-/* A service with the right to connect, and a place in its backlog. */
+/*
+ * A service with the right to connect.  A full backlog is refused here, before
+ * anything is allocated; the place is taken in evr_queue_client(), so that
+ * nobody holds one whom ACCEPT cannot reach.
+ */
 static struct evr_service *
 evr_find_service(const struct evering_connect *args)
 {
@@ -456,8 +457,8 @@ evr_find_service(const struct evering_connect *args)
 	ret = evr_may_connect(service);
 	if (!ret)
 		ret = evr_within_limits(service, &args->geometry);
-	if (!ret)
-		ret = evr_claim_place(service);
+	if (!ret && evr_backlog_full(service))
+		ret = -EAGAIN;
 	if (ret) {
 		evr_service_put(service);
 		return ERR_PTR(ret);
@@ -473,10 +474,14 @@ static int evr_queue_client(struct evr_service *service,
 
 	kref_get(&uring->ref);
 	spin_lock(&service->lock);
-	if (service->closed)
+	if (service->closed) {
 		ret = -ECONNREFUSED;
-	else
+	} else if (service->waiting >= service->args.backlog) {
+		ret = -EAGAIN;
+	} else {
+		service->waiting++;
 		list_add_tail(&uring->backlog, &service->clients);
+	}
 	spin_unlock(&service->lock);
 	if (ret)
 		evr_uring_put(uring);
@@ -517,7 +522,7 @@ int evr_connect(struct file *control, void __user *uarg)
 	uring = evr_uring_create(&args.geometry, args.name);
 	if (IS_ERR(uring)) {
 		ret = PTR_ERR(uring);
-		goto unclaim;
+		goto put_service;
 	}
 	/* Until ACCEPT, side B is whoever listens. */
 	uring->side[EVERING_SIDE_B].id = service->id;
@@ -557,8 +562,7 @@ put_fd:
 	put_unused_fd(fd);
 put_uring:
 	evr_uring_put(uring);
-unclaim:
-	evr_unclaim_place(service);
+put_service:
 	evr_service_put(service);
 	return ret;
 }

@@ -120,12 +120,14 @@ static int evr_look(const struct evr_uring *uring, unsigned int side,
 	bool closed = smp_load_acquire(&control->closed);
 	/* pairs with evr_shutdown() */
 	bool rclosed = smp_load_acquire(&control->rclosed);
-	bool end = dead || closed;
+	bool no_room = dead || rclosed;
+	bool end = dead || closed ||
+		   (no_room && (args->flags & EVERING_ENTER_WAIT_SPACE));
 	unsigned int ready;
 
 	ready = evr_ready(uring, side, args, end ? 1 : args->min_complete);
 	/* Room where nobody will take what is put there is none. */
-	if (dead || rclosed)
+	if (no_room)
 		ready &= ~EVERING_READY_SPACE;
 	if (ready)
 		return ready;
@@ -307,22 +309,37 @@ int evr_sleep_until(u64 deadline)
  * On the list and announced, at first and again after a wake-up for nothing.
  * Asked under the lock: a waker wakes first and takes off the list afterwards,
  * so without it we might take ourselves for listed and sleep unlisted.
+ *
+ * Return: 0 when listed, what a waker has found, or -EBUSY.
  */
-static bool evr_enqueue(struct evr_side *s, struct evr_waiter *w)
+static int evr_enqueue(struct evr_side *s, struct evr_waiter *w)
 {
-	bool listed;
+	int ret = 0;
 
 	spin_lock(&s->sleepers.lock);
-	listed = !list_empty(&w->entry.entry);
-	if (!listed && s->nr_sleepers < EVR_MAX_SLEEPERS) {
-		s->nr_sleepers++;
-		w->found = 0;
-		__add_wait_queue_entry_tail(&s->sleepers, &w->entry);
-		evr_announce(w->uring, w->side);
-		listed = true;
+	if (list_empty(&w->entry.entry)) {
+		if (w->found) {
+			ret = w->found;
+		} else if (s->nr_sleepers >= EVR_MAX_SLEEPERS) {
+			ret = -EBUSY;
+		} else {
+			s->nr_sleepers++;
+			__add_wait_queue_entry_tail(&s->sleepers, &w->entry);
+			evr_announce(w->uring, w->side);
+		}
 	}
 	spin_unlock(&s->sleepers.lock);
-	return listed;
+	return ret;
+}
+
+/* Reasons to leave without success, @slept being -ETIME or 0. */
+static int evr_give_up(const struct evr_endpoint *ep, int slept)
+{
+	if (READ_ONCE(ep->dead))
+		return -EBADFD;
+	if (signal_pending(current))
+		return -ERESTARTSYS;
+	return slept;
 }
 
 /**
@@ -350,25 +367,19 @@ int evr_wait(struct evr_endpoint *ep, const struct evering_enter *args)
 	INIT_LIST_HEAD(&w.entry.entry);
 
 	for (;;) {
-		if (!evr_enqueue(s, &w)) {
-			ret = evr_look(uring, ep->side, args) ?: -EBUSY;
-			break;
-		}
+		ret = evr_enqueue(s, &w);
+		if (ret == -EBUSY)
+			ret = evr_look(uring, ep->side, args) ?:
+			      evr_give_up(ep, slept) ?: -EBUSY;
+		if (ret)
+			return ret;
 		/*
 		 * Its full barrier stands between the words just announced and
 		 * the look; pairs with the library's between the ring and the
 		 * words.
 		 */
 		set_current_state(TASK_INTERRUPTIBLE);
-		ret = evr_look(uring, ep->side, args);
-		if (ret)
-			break;
-		if (READ_ONCE(ep->dead))
-			ret = -EBADFD;
-		else if (signal_pending(current))
-			ret = -ERESTARTSYS;
-		else
-			ret = slept;
+		ret = evr_look(uring, ep->side, args) ?: evr_give_up(ep, slept);
 		if (ret)
 			break;
 		slept = evr_sleep_until(args->deadline);

@@ -144,6 +144,8 @@ EXPORT int evering_listen(const char *name,
 	int ret;
 
 	if (params) {
+		if (params->reserved[0] || params->reserved[1])
+			return -EINVAL;
 		args.mode = params->mode;
 		args.backlog = params->backlog;
 		args.max_entries = params->max_entries;
@@ -186,6 +188,8 @@ EXPORT int evering_accept_timeout(struct evering_service *service,
 	struct evering_accept args = { .size = sizeof(args) };
 	int fd;
 
+	if (!evr_timeout_ok(timeout))
+		return -EINVAL;
 	args.deadline = evr_deadline(timeout);
 	if (!args.deadline)
 		args.flags = EVERING_ACCEPT_NONBLOCK;

@@ -47,10 +47,14 @@ static int evr_may_submit(const struct evering *ep)
 /* Returns entries committed, or -errno and then nothing has happened. */
 int evr_commit(struct evering *ep, bool *due)
 {
-	int ret = evr_may_submit(ep);
+	int ret;
 
 	*due = false;
-	if (ret || ep->out.tail == ep->out.reserved)
+	/* With nothing to send, the end of the peer is the reader's to learn. */
+	if (ep->out.tail == ep->out.reserved)
+		return ep->error;
+	ret = evr_may_submit(ep);
+	if (ret)
 		return ret;
 	ret = (int)ring_commit(&ep->out);
 	*due = ring_wake_due(&ep->out);
@@ -78,10 +82,13 @@ int evr_submit_and_wait(struct evering *ep, unsigned int side,
 	int submitted, ret;
 	bool due;
 
-	if (ep->side != side || wait_nr > ep->in.g.entries)
+	if (ep->side != side || wait_nr > ep->in.g.entries ||
+	    !evr_timeout_ok(timeout))
 		return -EINVAL;
 	if (!wait_nr) {
 		submitted = evr_submit(ep, side);
+		if (submitted >= 0 && entry)
+			ring_peek(&ep->in, 1);
 	} else {
 		submitted = evr_commit(ep, &due);
 		if (submitted < 0)
@@ -134,14 +141,21 @@ int evr_peek(struct evering *ep, unsigned int side, const void **entries,
 
 	if (ep->side != side || !nr)
 		return -EINVAL;
+	if (!ep->in.copied && ep->error)
+		return ep->error;
 	state = ring_peek(&ep->in, nr);
 	if (!ep->in.copied) {
 		ret = evr_peek_again(ep, state, nr);
 		if (ret)
 			return ret;
 	}
-	if (nr > ep->in.copied)
+	if (nr > ep->in.copied) {
 		nr = ep->in.copied;
+		/* Who looks for more gives room for more. */
+		ret = evr_release(ep);
+		if (ret)
+			return ret;
+	}
 	for (i = 0; i < nr; i++)
 		entries[i] = ring_copy_at(&ep->in, i);
 	return (int)nr;
@@ -152,8 +166,11 @@ int evr_wait(struct evering *ep, unsigned int side, const void **entry,
 {
 	int ret = 0;
 
-	if (ep->side != side || !wait_nr || wait_nr > ep->in.g.entries)
+	if (ep->side != side || !wait_nr || wait_nr > ep->in.g.entries ||
+	    !evr_timeout_ok(timeout))
 		return -EINVAL;
+	if (!ep->in.copied && ep->error)
+		return ep->error;
 	if (ring_peek(&ep->in, wait_nr) != EVERING_SLOT_READY)
 		ret = evr_wait_entries(ep, wait_nr, false,
 				       evr_deadline(timeout));
@@ -170,9 +187,11 @@ void evr_advance(struct evering *ep, unsigned int side, unsigned int nr)
 		nr = ep->in.copied;
 	ring_seen(&ep->in, nr);
 	/*
-	 * A doorbell that fails has no peer to wake, or this endpoint is dead;
-	 * the next call that returns something says so.
+	 * Not one by one where a batch is borrowed.  A doorbell that fails has
+	 * no peer to wake, or this endpoint is dead; the next call that returns
+	 * something says so.
 	 */
-	if (!ep->in.copied)
+	if (!ep->in.copied ||
+	    ep->in.head - ep->in.published > ep->in.g.entries / 2)
 		(void)evr_release(ep);
 }

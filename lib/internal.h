@@ -83,6 +83,7 @@ int evr_endpoint_new(unsigned int side, const struct evering_layout *layout,
 
 /* wait.c */
 uint64_t evr_now(void);
+bool evr_timeout_ok(const struct timespec *timeout);
 uint64_t evr_deadline(const struct timespec *timeout);
 int evr_enter(struct evering *ep, unsigned int flags, unsigned int wait_nr,
 	      uint64_t deadline);

@@ -126,16 +126,16 @@ enum ring_room { RING_ROOM, RING_FULL, RING_LIE };
 /* Is there room for the next reservation? */
 static inline enum ring_room ring_room(struct ring_out *r)
 {
-	uint64_t used = r->reserved - r->peer_head;
+	uint64_t head;
 
-	if (likely(used < r->g.entries))
+	if (likely(r->reserved - r->peer_head < r->g.entries))
 		return RING_ROOM;
-	r->peer_head = load_acquire(r->head);
-	used = r->reserved - r->peer_head;
-	if (used < r->g.entries)
-		return RING_ROOM;
-	/* A head beyond what was ever reserved, or before what was free. */
-	return used == r->g.entries ? RING_FULL : RING_LIE;
+	head = load_acquire(r->head);
+	/* Beyond what was ever committed, or a ring before it. */
+	if (r->tail - head > r->g.entries)
+		return RING_LIE;
+	r->peer_head = head;
+	return r->reserved - head < r->g.entries ? RING_ROOM : RING_FULL;
 }
 
 /* The slot to fill in; ring_room() has said RING_ROOM. */
@@ -225,6 +225,8 @@ static inline void ring_copy(struct ring_in *r)
 	const char *slot = (const char *)ring_stamp(&r->g, r->slots, r->next);
 	char *copy = ring_copy_at(r, r->copied);
 
+	/* A copy of this copy must not look committed. */
+	*(uint64_t *)(void *)copy = 0;
 	/* The usual size as a constant: a few wide moves. */
 	if (likely(r->g.slot_shift == 6))
 		memcpy(copy + 8, slot + 8, 56);
@@ -236,13 +238,19 @@ static inline void ring_copy(struct ring_in *r)
 	r->next++;
 }
 
+/* Slots that may still come: the others are borrowed, or were skipped. */
+static inline uint64_t ring_to_come(const struct ring_in *r)
+{
+	return r->head + r->g.entries - r->next;
+}
+
 /*
  * No slot is left to come: all are borrowed, or were skipped behind one that
  * is.  Only releasing some makes room for more.
  */
 static inline bool ring_exhausted(const struct ring_in *r)
 {
-	return r->next - r->head == r->g.entries;
+	return ring_to_come(r) == 0;
 }
 
 /*

@@ -22,6 +22,12 @@ uint64_t evr_now(void)
 	return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
 }
 
+bool evr_timeout_ok(const struct timespec *timeout)
+{
+	return !timeout ||
+	       (timeout->tv_nsec >= 0 && timeout->tv_nsec < 1000000000);
+}
+
 /* NULL: EVERING_NO_DEADLINE; zero or less: 0, which means do not wait. */
 uint64_t evr_deadline(const struct timespec *timeout)
 {
@@ -127,13 +133,20 @@ static int evr_spin(struct evering *ep, unsigned int wait_nr, uint64_t deadline)
 static int evr_sleep(struct evering *ep, unsigned int wait_nr, bool wake,
 		     uint64_t deadline)
 {
-	uint64_t next = ep->in.next;
+	uint64_t next = ep->in.next, wanted;
 	unsigned int flags = EVERING_ENTER_WAIT;
 	int ret;
 
 	if (wake)
 		flags |= EVERING_ENTER_WAKE_PEER;
-	ret = evr_enter(ep, flags, wait_nr - ep->in.copied, deadline);
+	/*
+	 * Not for more than can come: cancelled entries of the peer take slots
+	 * too, and behind a borrowed entry they cannot be given back.
+	 */
+	wanted = wait_nr - ep->in.copied;
+	if (wanted > ring_to_come(&ep->in))
+		wanted = ring_to_come(&ep->in);
+	ret = evr_enter(ep, flags, (unsigned int)wanted, deadline);
 	if (ret < 0)
 		return ret;
 	/*
@@ -212,8 +225,11 @@ int evr_wait_entries(struct evering *ep, unsigned int wait_nr, bool wake,
 	return ep->error ? ep->error : ret;
 }
 
-/* What a submitter may do now: EVERING_READY_*, or -errno, or 0 to wait. */
-static int evr_look_for_space(struct evering *ep)
+/*
+ * What a submitter may do now: EVERING_READY_*, or -errno, or 0 to wait.  The
+ * @held entries that it has not released are no news to it.
+ */
+static int evr_look_for_space(struct evering *ep, uint64_t held)
 {
 	int ready = 0;
 
@@ -227,11 +243,14 @@ static int evr_look_for_space(struct evering *ep)
 	case RING_FULL:
 		break;
 	}
-	evr_settled(ep, 1);
 	if (ep->error)
 		return ep->error;
-	if (ep->in.copied)
+	if (ring_peek(&ep->in, held + 1) == EVERING_SLOT_LIE)
+		ep->error = -EPROTO;
+	if (ep->in.copied > held)
 		ready |= EVERING_READY_ENTRIES;
+	else if (ep->error)
+		return ep->error;
 	return ready;
 }
 
@@ -239,11 +258,11 @@ int evr_wait_space(struct evering *ep, unsigned int side,
 		   const struct timespec *timeout)
 {
 	uint64_t deadline = evr_deadline(timeout);
-	unsigned int flags = EVERING_ENTER_WAIT | EVERING_ENTER_WAIT_SPACE;
+	uint64_t held = ep->in.copied;
 	bool wake;
 	int ret;
 
-	if (ep->side != side)
+	if (ep->side != side || !evr_timeout_ok(timeout))
 		return -EINVAL;
 	/* What is reserved takes room too, and the peer must see it first. */
 	ret = evr_commit(ep, &wake);
@@ -251,20 +270,24 @@ int evr_wait_space(struct evering *ep, unsigned int side,
 		return ret;
 	wake |= ring_publish(&ep->in);
 	for (;;) {
+		unsigned int flags = EVERING_ENTER_WAIT_SPACE;
 		uint64_t next;
 
-		ret = evr_look_for_space(ep);
+		ret = evr_look_for_space(ep, held);
 		if (ret || !deadline)
 			break;
 		/* Slots stepped over are given back before the sleep. */
 		wake |= ring_publish(&ep->in);
 		next = ep->in.next;
-		ret = evr_enter(ep, flags | (wake ? EVERING_ENTER_WAKE_PEER : 0),
-				1, deadline);
+		if (!ring_exhausted(&ep->in))
+			flags |= EVERING_ENTER_WAIT;
+		if (wake)
+			flags |= EVERING_ENTER_WAKE_PEER;
+		ret = evr_enter(ep, flags, 1, deadline);
 		wake = false;
 		if (ret < 0)
 			break;
-		ret = evr_look_for_space(ep);
+		ret = evr_look_for_space(ep, held);
 		if (ret)
 			break;
 		/* Ready in the kernel and not here: a word that goes back. */

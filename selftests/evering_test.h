@@ -243,4 +243,24 @@ static inline int reap(pid_t pid)
 	return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
 }
 
+/* ------------------------------------------------------- what maps and ends */
+
+#define RW		(PROT_READ | PROT_WRITE)
+#define OWN(side)	(EVERING_SECTION_A + (side))
+
+/* The state of @side, in the header that @viewer has mapped. */
+static inline unsigned int state_of(struct channel *c, int side, int viewer)
+{
+	return __atomic_load_n(&header_of(c, viewer)->side[side].state, __ATOMIC_ACQUIRE);
+}
+
+static inline int do_wait_space(int fd, uint64_t pos, unsigned int timeout_ms)
+{
+	struct evering_enter args = wait_args(0, 1, timeout_ms);
+
+	args.flags = EVERING_ENTER_WAIT_SPACE;
+	args.space_pos = pos;
+	return call(fd, EVERING_IOC_ENTER, &args);
+}
+
 #endif /* EVERING_TEST_H */

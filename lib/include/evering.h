@@ -10,11 +10,12 @@
  * Conventions
  *	Functions return 0 or a count, else a negative errno value; errno is
  *	not used.  Functions that return a pointer say when it is NULL.
- *	Time-outs are relative; NULL means for ever, zero means do not wait.
+ *	Time-outs are relative; NULL means for ever, zero means do not wait;
+ *	nanoseconds out of range are -EINVAL, and then nothing has happened.
  *
  * Threads
- *	An endpoint is used by one thread at a time, but for evering_fd() and
- *	evering_shutdown().  A service may be used by any number of threads.
+ *	An endpoint is used by one thread at a time, but for evering_fd(), and
+ *	for evering_shutdown() of a direction that no thread is using.  A service may be used by any number of threads.
  *	There is no global state.
  *
  * Processes
@@ -29,6 +30,10 @@
  *			or this side has ended its own (when submitting)
  *	-EPROTO		the peer has written what no honest peer writes; final
  *	-EINVAL		wrong side, or a wrong value
+ *	-EBADFD		this endpoint's memory has been unmapped
+ *	-EPERM		it belongs to another process
+ *	-ECONNRESET, -EBUSY	see EVERING_IOC_ENTER; not between two users of
+ *			this library
  */
 #ifndef EVERING_H
 #define EVERING_H
@@ -50,12 +55,16 @@ struct evering_service;
 /**
  * struct evering_service_params - how to listen
  * @mode:	who may connect, as on a file: 0200 this user, 0020 its group,
- *		0002 others
- * @backlog:	connections that may wait to be accepted
+ *		0002 others; 0: the privileged alone
+ * @backlog:	connections that may wait to be accepted, at least 1
  * @max_entries: most slots of a ring that a client may ask for; 0: the
  *		module's limit
  * @max_slot_size: likewise, bytes of a slot
  * @max_heap_size: likewise, bytes of each heap
+ * @reserved:	0
+ *
+ * The client pays for the shared memory; the server's private copies of a full
+ * ring of requests, entries times slot size, are its own.
  */
 struct evering_service_params {
 	uint32_t mode;
@@ -63,6 +72,7 @@ struct evering_service_params {
 	uint32_t max_entries;
 	uint32_t max_slot_size;
 	uint64_t max_heap_size;
+	uint64_t reserved[2];
 };
 
 /**
@@ -147,7 +157,7 @@ void evering_close(struct evering *ep);
  * @ep:		the endpoint
  *
  * EPOLLIN: there is something to take (or an end to learn of); EPOLLOUT: there
- * is room; EPOLLRDHUP: the peer has ended its stream; EPOLLHUP: it is dead.
+ * is room beyond what is submitted; EPOLLRDHUP: the peer has ended its stream; EPOLLHUP: it is dead.
  * Works with poll, epoll (edge-triggered too) and io_uring.
  *
  * Return: the descriptor, which stays the endpoint's.
@@ -195,7 +205,7 @@ const struct evering_geometry *evering_geometry(const struct evering *ep);
  * evering_set_spin() - how long to spin before sleeping
  * @ep:		the endpoint
  * @nanoseconds: at most, in one wait; 0: never.  The default is 50000, and 0
- *		where the process may use only one CPU.
+ *		where the thread that makes the endpoint may use only one CPU.
  *
  * Spinning that has not paid lately is left out by itself.
  */
@@ -206,13 +216,15 @@ void evering_set_spin(struct evering *ep, unsigned int nanoseconds);
  * @enters:	system calls, all of them EVERING_IOC_ENTER
  * @doorbells:	of these, how many woke the peer
  * @sleeps:	of these, how many could sleep
- * @spins:	waits that ended without a system call
+ * @spins:	waits that spinning ended
+ * @reserved:	0
  */
 struct evering_stats {
 	uint64_t enters;
 	uint64_t doorbells;
 	uint64_t sleeps;
 	uint64_t spins;
+	uint64_t reserved[4];
 };
 
 /**
@@ -255,8 +267,8 @@ const void *evering_payload(const struct evering *ep, uint64_t offset,
  * evering_get_sqe() - reserve a request
  * @ep:		the endpoint
  *
- * Fill in all but stamp; it goes out with evering_submit().  The slot holds
- * what was there a lap ago.
+ * Fill it in; it goes out with evering_submit().  The slot holds what was there
+ * a lap ago.  Leave stamp alone, or set it to 0 as clearing the whole entry does.
  *
  * Return: NULL: no room; evering_wait_sq_space() tells why.
  */
@@ -280,7 +292,8 @@ int evering_sqe_cancel(struct evering *ep, const struct evering_sqe *sqe);
  * A system call only where the server sleeps.
  *
  * Return: requests sent; -EPIPE, -ESHUTDOWN, -EPROTO: nothing was sent, all
- * stays reserved.
+ * stays reserved, and what the peer has sent can still be taken; -EBADFD,
+ * -EPERM: sent, but nobody could be woken.
  */
 int evering_submit(struct evering *ep);
 
@@ -324,8 +337,8 @@ unsigned int evering_sq_reserved(const struct evering *ep);
  * @ep:		the endpoint
  * @timeout:	see above
  *
- * Completions end the wait too: a server that waits for room itself would
- * never make any.
+ * Completions that were not peeked at before end the wait too: a server that
+ * waits for room itself would never make any.
  *
  * Return: EVERING_READY_SPACE, EVERING_READY_ENTRIES or both; -ETIME; -EINTR;
  * -EAGAIN for a zero @timeout.

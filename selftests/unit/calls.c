@@ -65,6 +65,8 @@ TEST(judge)
 	EXPECT_EQ(EVERING_SLOT_NOT_YET,
 		  evering_judge(evering_stamp(lap - 1, EVERING_COMMITTED), lap));
 	EXPECT_EQ(EVERING_SLOT_NOT_YET, evering_judge(0, 1));
+	/* A program that clears whole entries clears stamps of any lap. */
+	EXPECT_EQ(EVERING_SLOT_NOT_YET, evering_judge(0, lap));
 	/* Nobody honest leaves these. */
 	EXPECT_EQ(EVERING_SLOT_LIE,
 		  evering_judge(evering_stamp(lap, EVERING_EMPTY), lap));
@@ -169,6 +171,124 @@ TEST_F(calls, a_cancelled_slot_does_not_hold_a_wait_up)
 	EXPECT_NE(NULL, evering_get_sqe(self->client));
 }
 
+TEST_F(calls, nor_one_that_is_cancelled_later)
+{
+	const struct evering_sqe *sqe;
+	struct evering_enter seen;
+	int i;
+
+	/* One entry, two cancelled: at most one more can ever come. */
+	push(self->client, 7);
+	for (i = 0; i < 2; i++)
+		evering_sqe_cancel(self->client, evering_get_sqe(self->client));
+	evering_submit(self->client);
+	EXPECT_EQ(-ETIME, evering_wait_sqes(self->server, &sqe, 4,
+					    &(struct timespec){ 0, 10000000 }));
+	EXPECT_EQ(1, self->m->enters[1]);
+	push(self->client, 8);
+	EXPECT_EQ(0, evering_wait_sqes(self->server, &sqe, 4, NULL));
+	EXPECT_EQ(7, sqe->user_data);
+	/* What it had asked for while it slept. */
+	seen = self->m->last[1];
+	EXPECT_EQ(3, seen.wait_pos);
+	EXPECT_EQ(1, seen.min_complete);
+}
+
+TEST_F(calls, clearing_an_entry_is_no_lie)
+{
+	struct evering_sqe *sqe;
+	uint64_t value;
+	int i;
+
+	for (i = 0; i < 20; i++) {
+		sqe = evering_get_sqe(self->client);
+		memset(sqe, 0, sizeof(*sqe));
+		ASSERT_EQ(-EAGAIN, pop(self->server, &value));
+		*sqe = (struct evering_sqe){ .user_data = i };
+		ASSERT_EQ(-EAGAIN, pop(self->server, &value));
+		ASSERT_EQ(1, evering_submit(self->client));
+		ASSERT_EQ(0, pop(self->server, &value));
+		ASSERT_EQ(i, value);
+	}
+}
+
+TEST_F(calls, a_head_that_lies_gives_no_slot_twice)
+{
+	int n = 0;
+
+	/* Nothing is committed, yet the peer claims to have taken it. */
+	while (n < 100 && evering_get_sqe(self->client)) {
+		n++;
+		mock_control(self->m, 1)->head = self->client->out.reserved;
+	}
+	EXPECT_EQ(4, n);
+	mock_control(self->m, 1)->head = 5;
+	EXPECT_EQ(-EPROTO, evering_wait_sq_space(self->client, NULL));
+}
+
+TEST_F(calls, waiting_for_room_with_an_entry_in_hand)
+{
+	const struct timespec short_time = { 0, 10000000 };
+	const struct evering_sqe *sqe;
+
+	push(self->client, 1);
+	ASSERT_EQ(0, evering_peek_sqe(self->server, &sqe));
+	while (evering_get_cqe(self->server))
+		;
+	evering_complete(self->server);
+	/* The one in hand is no news. */
+	EXPECT_EQ(-ETIME, evering_wait_cq_space(self->server, &short_time));
+	EXPECT_GE(2, self->m->enters[1]);
+	push(self->client, 2);
+	EXPECT_EQ(EVERING_READY_ENTRIES,
+		  evering_wait_cq_space(self->server, &short_time));
+}
+
+TEST_F(calls, room_comes_back_while_one_is_held)
+{
+	const struct evering_sqe *sqes[4];
+	int i;
+
+	for (i = 0; i < 4; i++)
+		push(self->client, i);
+	ASSERT_EQ(4, evering_peek_batch_sqe(self->server, sqes, 4));
+	evering_sq_advance(self->server, 1);
+	EXPECT_EQ(NULL, evering_get_sqe(self->client));
+	/* Who looks for more gives room for more. */
+	ASSERT_EQ(3, evering_peek_batch_sqe(self->server, sqes, 4));
+	EXPECT_NE(NULL, evering_get_sqe(self->client));
+	evering_sq_advance(self->server, 2);
+	evering_sq_advance(self->server, 1);
+	EXPECT_EQ(-EAGAIN, evering_peek_batch_sqe(self->server, sqes, 4));
+}
+
+TEST_F(calls, what_a_dead_peer_has_sent_is_taken_by_a_waiting_submit)
+{
+	const struct evering_sqe *sqe;
+
+	push(self->client, 1);
+	push(self->client, 2);
+	mock_kill(self->m, EVERING_SIDE_A);
+	ASSERT_EQ(0, evering_complete_and_wait_timeout(self->server, &sqe, 1, NULL));
+	EXPECT_EQ(1, sqe->user_data);
+	evering_sqe_seen(self->server, sqe);
+	ASSERT_EQ(0, evering_complete_and_wait_timeout(self->server, &sqe, 1, NULL));
+	evering_sqe_seen(self->server, sqe);
+	EXPECT_EQ(-EPIPE, evering_complete_and_wait_timeout(self->server, &sqe, 1, NULL));
+}
+
+TEST_F(calls, submitting_without_waiting_peeks_all_the_same)
+{
+	const struct evering_sqe *sqe;
+
+	ASSERT_EQ(0, evering_complete_and_wait_timeout(self->server, &sqe, 0, NULL));
+	EXPECT_EQ(NULL, sqe);
+	push(self->client, 5);
+	ASSERT_EQ(0, evering_complete_and_wait_timeout(self->server, &sqe, 0, NULL));
+	ASSERT_NE(NULL, sqe);
+	EXPECT_EQ(5, sqe->user_data);
+}
+
 TEST_F(calls, batches_and_borrowed_entries)
 {
 	const struct evering_sqe *sqes[8];
@@ -183,7 +303,7 @@ TEST_F(calls, batches_and_borrowed_entries)
 	EXPECT_EQ(NULL, evering_get_sqe(self->client));
 	evering_sq_advance(self->server, 2);
 	EXPECT_EQ(NULL, evering_get_sqe(self->client));
-	ASSERT_EQ(2, evering_peek_batch_sqe(self->server, sqes, 8));
+	ASSERT_EQ(2, evering_peek_batch_sqe(self->server, sqes, 2));
 	EXPECT_EQ(2, sqes[0]->user_data);
 	EXPECT_EQ(3, sqes[1]->user_data);
 	evering_sq_advance(self->server, 100);
@@ -231,12 +351,17 @@ TEST_F(calls, wrong_side)
 TEST_F(calls, timeouts)
 {
 	const struct timespec zero = { 0, 0 }, short_time = { 0, 20000000 };
-	const struct timespec negative = { -1, 0 };
+	const struct timespec negative = { -1, 0 }, wrong = { 1, -1 }, wrong2 = { 0, 1000000000 };
 	const struct evering_cqe *cqe;
 	uint64_t before = evr_now();
 
 	EXPECT_EQ(-EAGAIN, evering_wait_cqe_timeout(self->client, &cqe, &zero));
 	EXPECT_EQ(-EAGAIN, evering_wait_cqe_timeout(self->client, &cqe, &negative));
+	EXPECT_EQ(-EINVAL, evering_wait_cqe_timeout(self->client, &cqe, &wrong));
+	EXPECT_EQ(-EINVAL, evering_wait_sq_space(self->client, &wrong2));
+	evering_get_sqe(self->client);
+	EXPECT_EQ(-EINVAL, evering_submit_and_wait_timeout(self->client, &cqe, 1, &wrong));
+	EXPECT_EQ(1, evering_sq_reserved(self->client));
 	EXPECT_EQ(0, self->m->enters[0]);
 	EXPECT_EQ(-ETIME, evering_wait_cqe_timeout(self->client, &cqe, &short_time));
 	EXPECT_LE(before + 20000000, evr_now());

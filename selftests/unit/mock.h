@@ -35,6 +35,7 @@ struct mock {
 	struct mock_sleeper sleeper[2];
 	struct evering *ep[2];
 	unsigned int enters[2];
+	struct evering_enter last[2];	/* as asked for by each side */
 };
 
 /* One at a time in a process: kselftest forks for each test. */
@@ -88,7 +89,9 @@ static inline int mock_look(struct mock *m, unsigned int side,
 		    EVERING_STATE_DEAD;
 	bool closed = load_acquire(&control->closed);
 	bool rclosed = load_acquire(&control->rclosed);
-	uint32_t wanted = dead || closed ? 1 : args->min_complete;
+	bool end = dead || closed ||
+		   (rclosed && args->flags & EVERING_ENTER_WAIT_SPACE);
+	uint32_t wanted = end ? 1 : args->min_complete;
 	int ready = 0;
 
 	if (args->flags & EVERING_ENTER_WAIT &&
@@ -180,6 +183,7 @@ static inline int mock_enter(struct evering *ep,
 
 	pthread_mutex_lock(&m->lock);
 	m->enters[side]++;
+	m->last[side] = *args;
 	if (args->flags & EVERING_ENTER_WAKE_PEER)
 		mock_wake(m, !side, false);
 	if (args->flags & (EVERING_ENTER_WAIT | EVERING_ENTER_WAIT_SPACE))

@@ -53,8 +53,8 @@
 #define EVERING_SECTION_A	1
 #define EVERING_SECTION_B	2
 /*
- * Each is mapped whole and once, MAP_SHARED: its own to read and write, the
- * others to read.  An endpoint belongs to the process that maps it first, and
+ * Each is mapped whole, MAP_SHARED: its own once, to read and write, the others
+ * to read.  An endpoint belongs to the process that maps it first, and
  * is dead when its own section is unmapped or no section is mapped any more.
  * "Process" means its memory: a vfork() child that has not yet called exec
  * shares it and keeps it.
@@ -113,6 +113,9 @@ static inline enum evering_slot_state evering_judge(__u64 stamp, __u64 lap)
 {
 	__u64 ahead = ((stamp >> EVERING_LAP_SHIFT) - lap) & EVERING_LAP_MASK;
 
+	/* Never written, or cleared by a program that clears whole entries. */
+	if (!stamp)
+		return EVERING_SLOT_NOT_YET;
 	if (ahead == 0) {
 		switch (stamp & EVERING_STATE_MASK) {
 		case EVERING_COMMITTED:
@@ -416,7 +419,8 @@ EVERING_SIZE_IS(struct evering_connect, 200);
  *
  * A client that has died in the meantime is accepted like any other: what it
  * has sent is there to be read, and then comes -EPIPE.
- * -EAGAIN: nobody waits; -ETIME: nobody came until the deadline.
+ * -EAGAIN: nobody waits; -ETIME: nobody came until the deadline; -EINTR: a
+ * signal; -EMFILE: no descriptor is free, whether or not somebody waits.
  */
 struct evering_accept {
 	__u32 size;
