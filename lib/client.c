@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR LGPL-2.1 */
 /* Side A: requests out, completions in. */
-#include "internal.h"
+#include "exchange.h"
 
 EXPORT struct evering_sqe *evering_get_sqe(struct evering *ep)
 {
@@ -22,7 +22,7 @@ EXPORT int evering_submit_and_wait_timeout(struct evering *ep,
 					   unsigned int wait_nr,
 					   const struct timespec *timeout)
 {
-	const void *entry;
+	const void *entry = NULL;
 	int ret = evr_submit_and_wait(ep, EVERING_SIDE_A, &entry, wait_nr,
 				      timeout);
 
@@ -51,7 +51,7 @@ EXPORT int evering_wait_sq_space(struct evering *ep,
 
 EXPORT int evering_peek_cqe(struct evering *ep, const struct evering_cqe **cqe)
 {
-	const void *entry;
+	const void *entry = NULL;
 	int ret = evr_peek(ep, EVERING_SIDE_A, &entry, 1);
 
 	if (ret < 0)
@@ -71,7 +71,7 @@ EXPORT int evering_wait_cqes(struct evering *ep, const struct evering_cqe **cqe,
 			     unsigned int wait_nr,
 			     const struct timespec *timeout)
 {
-	const void *entry;
+	const void *entry = NULL;
 	int ret = evr_wait(ep, EVERING_SIDE_A, &entry, wait_nr, timeout);
 
 	if (!ret && cqe)

@@ -9,6 +9,7 @@
 #define EXPORT __attribute__((visibility("default")))
 
 #define EVR_DEFAULT_SPIN_NS	50000U
+#define EVR_BRIEF_SPINS		32U
 
 /**
  * struct evr_backend - what is behind the shared memory
@@ -94,17 +95,9 @@ int evr_wait_space(struct evering *ep, unsigned int side,
 		   const struct timespec *timeout);
 
 /* exchange.c */
-void *evr_get(struct evering *ep, unsigned int side);
+int evr_ring_doorbell(struct evering *ep);
 int evr_cancel(struct evering *ep, unsigned int side, const void *slot);
-int evr_submit(struct evering *ep, unsigned int side);
-int evr_submit_and_wait(struct evering *ep, unsigned int side,
-			const void **entry, unsigned int wait_nr,
-			const struct timespec *timeout);
-int evr_peek(struct evering *ep, unsigned int side, const void **entries,
-	     unsigned int nr);
-int evr_wait(struct evering *ep, unsigned int side, const void **entry,
-	     unsigned int wait_nr, const struct timespec *timeout);
-void evr_advance(struct evering *ep, unsigned int side, unsigned int nr);
-int evr_commit(struct evering *ep, bool *due);
+int evr_peek_again(struct evering *ep, enum evering_slot_state state,
+		   unsigned int nr);
 
 #endif /* EVERING_LIB_INTERNAL_H */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR LGPL-2.1 */
 /* Side B: requests in, completions out.  The mirror of client.c. */
-#include "internal.h"
+#include "exchange.h"
 
 EXPORT struct evering_cqe *evering_get_cqe(struct evering *ep)
 {
@@ -22,7 +22,7 @@ EXPORT int evering_complete_and_wait_timeout(struct evering *ep,
 					   unsigned int wait_nr,
 					   const struct timespec *timeout)
 {
-	const void *entry;
+	const void *entry = NULL;
 	int ret = evr_submit_and_wait(ep, EVERING_SIDE_B, &entry, wait_nr,
 				      timeout);
 
@@ -51,7 +51,7 @@ EXPORT int evering_wait_cq_space(struct evering *ep,
 
 EXPORT int evering_peek_sqe(struct evering *ep, const struct evering_sqe **sqe)
 {
-	const void *entry;
+	const void *entry = NULL;
 	int ret = evr_peek(ep, EVERING_SIDE_B, &entry, 1);
 
 	if (ret < 0)
@@ -71,7 +71,7 @@ EXPORT int evering_wait_sqes(struct evering *ep, const struct evering_sqe **sqe,
 			     unsigned int wait_nr,
 			     const struct timespec *timeout)
 {
-	const void *entry;
+	const void *entry = NULL;
 	int ret = evr_wait(ep, EVERING_SIDE_B, &entry, wait_nr, timeout);
 
 	if (!ret && sqe)

@@ -9,10 +9,10 @@
  */
 #include <errno.h>
 
-#include "internal.h"
+#include "exchange.h"
 
 #define MAX_PENALTY	256U
-#define SPINS_A_CLOCK	64U	/* looks between two looks at the clock */
+#define SPINS_A_CLOCK	32U	/* looks between two looks at the clock */
 
 uint64_t evr_now(void)
 {
@@ -101,7 +101,7 @@ static void evr_learn(struct evering *ep, bool paid)
 }
 
 /* Are @wait_nr entries here, or is there no point in waiting for them? */
-static bool evr_settled(struct evering *ep, unsigned int wait_nr)
+static inline bool evr_settled(struct evering *ep, unsigned int wait_nr)
 {
 	if (ring_peek(&ep->in, wait_nr) == EVERING_SLOT_LIE)
 		ep->error = -EPROTO;
@@ -109,24 +109,39 @@ static bool evr_settled(struct evering *ep, unsigned int wait_nr)
 	       ring_exhausted(&ep->in);
 }
 
-/* 1: settled; 0: the time is over; else the end of the peer. */
+/*
+ * Looks at the one stamp that comes next, and only now and then at the clock
+ * and at the peer: each look more is latency.
+ *
+ * 1: settled; 0: the time is over; else the end of the peer.
+ */
 static int evr_spin(struct evering *ep, unsigned int wait_nr, uint64_t deadline)
 {
-	uint64_t limit = evr_now() + ep->spin_ns;
+	uint64_t limit = 0;
 	unsigned int i;
 	int end;
 
-	if (limit > deadline)
-		limit = deadline;
-	for (i = 1; !evr_settled(ep, wait_nr); i++) {
+	for (;;) {
+		for (i = 0; i < SPINS_A_CLOCK; i++) {
+			if (ring_ready(&ep->in) ||
+			    ring_look(&ep->in, ep->in.next) !=
+				    EVERING_SLOT_NOT_YET) {
+				if (evr_settled(ep, wait_nr))
+					return 1;
+			}
+			cpu_relax();
+		}
 		end = evr_end(ep);
 		if (end)
 			return end;
-		cpu_relax();
-		if (i % SPINS_A_CLOCK == 0 && evr_now() >= limit)
+		if (!limit) {
+			limit = evr_now() + ep->spin_ns;
+			if (limit > deadline)
+				limit = deadline;
+		} else if (evr_now() >= limit) {
 			return 0;
+		}
 	}
-	return 1;
 }
 
 /* One sleep for entries.  1: settled; 0: not yet; else -errno. */
