@@ -399,7 +399,8 @@ TEST(library_tells_the_end)
 	EXPECT_EQ(-EPIPE, evering_wait_cqe_timeout(client, &cqe, &limit));
 	EXPECT_EQ(-EPIPE, evering_peek_cqe(client, &cqe));
 	EXPECT_EQ(-EPIPE, evering_wait_sq_space(client, &limit));
-	EXPECT_EQ(-EPIPE, evering_submit(client));
+	/* With nothing to send there is nothing to fail. */
+	EXPECT_EQ(0, evering_submit(client));
 	EXPECT_GT(5 * PROMPT_NS, now_ns() - start);
 	evering_close(client);
 }

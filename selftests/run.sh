@@ -36,7 +36,7 @@ for step in ${*:-$all}; do
 	start=$(date +%s)
 	# A step prints its own progress, and its result as its last line.
 	make -s --no-print-directory "test-$step" 2>&1 | tee "$logs/$step.log" |
-		grep -vE '^(ok |#|  [A-Z]+ |make)' | sed '/ passed, .* failed/d'
+		grep -vE '^(ok |#|1\.\.|TAP |  [A-Z]+ |make)' | sed '/ passed, .* failed/d'
 	result=$(tail -n 5 "$logs/$step.log" |
 		sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed\(, \([0-9]*\) skipped\)\{0,1\}$/\1 \2 \4/p' | tail -n 1)
 	if [ -z "$result" ]; then

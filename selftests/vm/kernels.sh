@@ -26,6 +26,10 @@ die() {
 
 # The package behind a metapackage: depends PACKAGE PATTERN
 depends() {
+	# A machine that has never fetched the lists knows no package.
+	if [ "$(id -u)" = 0 ] && ! apt-cache show "$1" >/dev/null 2>&1; then
+		apt-get update -qq >&2
+	fi
 	apt-cache depends "$1" 2>/dev/null |
 		sed -n "s/^[ |]*Depends: \($2\)\$/\1/p" | head -n 1
 }
