@@ -402,19 +402,24 @@ inline evr_wake_all(c, side)
 /*
  * Whether this waiter is on the list is asked under the lock, every time round,
  * as prepare_to_wait() does.  What list_empty_careful() says without it may be
- * over at once: a waker has woken us and is about to take us off.
+ * over at once: a waker has woken us and is about to take us off.  Off the list
+ * with something found is the end of the wait.
  */
-inline evr_enqueue(c)
+inline evr_enqueue(c, ret)
 {
 	atomic {
 		spin_lock(c);
 		load(c, QUEUED(c), v);
 		if
-		:: !v ->
-			store(c, FOUND(c), NOTHING);
-			store(c, QUEUED(c), 1);
-			evr_announce(c, c)
-		:: else -> v = 0
+		:: v -> v = 0
+		:: else ->
+			load(c, FOUND(c), ret);
+			if
+			:: ret != NOTHING
+			:: else ->
+				store(c, QUEUED(c), 1);
+				evr_announce(c, c)
+			fi
 		fi;
 		spin_unlock(c, c)
 	}
@@ -422,17 +427,22 @@ inline evr_enqueue(c)
 
 inline evr_wait(c, ret)
 {
+	atomic { store(c, FOUND(c), NOTHING) };
 	do
 	::
 #ifdef UNLOCKED_RECHECK
 		atomic { load(c, QUEUED(c), v) };	/* list_empty_careful() */
 		if
 		:: v -> v = 0
-		:: else -> evr_enqueue(c)
+		:: else -> evr_enqueue(c, ret)
 		fi;
 #else
-		evr_enqueue(c);
+		evr_enqueue(c, ret);
 #endif
+		if
+		:: ret != NOTHING -> break
+		:: else
+		fi;
 		atomic {		/* set_current_state() */
 #ifndef NO_KERNEL_BARRIER
 			full_barrier(c);
