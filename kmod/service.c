@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Service names of a network namespace: LISTEN, CONNECT, ACCEPT. */
+/* Service names of a network namespace: LISTEN and CONNECT. */
 #include <linux/anon_inodes.h>
 #include <linux/file.h>
 #include <linux/module.h>
 #include <linux/nsproxy.h>
 #include <linux/poll.h>
-#include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/stringhash.h>
 #include <net/net_namespace.h>
 #include <net/netns/generic.h>
 
-#include "internal.h"
+#include "service.h"
 #include "trace.h"
 
 #define EVR_NAME_BUCKETS	64
@@ -21,34 +20,6 @@
 struct evr_net {
 	struct mutex lock;	/* names */
 	struct hlist_head names[EVR_NAME_BUCKETS];
-};
-
-/**
- * struct evr_service - a name that clients connect to
- * @ref:	the file, and each CONNECT in progress
- * @node:	in evr_net.names; evr_net.lock
- * @net:	a reference, so that the name table outlives its names
- * @id:		who listens; constant
- * @args:	as given to LISTEN; constant
- * @lock:	protects @clients, @waiting and @closed
- * @clients:	evr_uring.backlog entries, first come first served
- * @waiting:	how many; an ACCEPT in progress holds its client's place
- * @closed:	the file is gone
- * @acceptors:	sleepers in ACCEPT, exclusive: one client wakes one
- * @pollers:	a queue of their own, so that none of them takes that wake-up
- */
-struct evr_service {
-	struct kref ref;
-	struct hlist_node node;
-	struct net *net;
-	struct evr_id id;
-	struct evering_listen args;
-	spinlock_t lock;	/* clients, waiting, closed */
-	struct list_head clients;
-	unsigned int waiting;
-	bool closed;
-	wait_queue_head_t acceptors;
-	wait_queue_head_t pollers;
 };
 
 static unsigned int evr_net_id;
@@ -126,166 +97,6 @@ static int evr_within_limits(const struct evr_service *service,
 	return 0;
 }
 
-/* ---------------------------------------------------------------- backlog */
-
-static bool evr_backlog_full(struct evr_service *service)
-{
-	bool full;
-
-	spin_lock(&service->lock);
-	full = service->waiting >= service->args.backlog;
-	spin_unlock(&service->lock);
-	return full;
-}
-
-static void evr_leave_backlog(struct evr_service *service)
-{
-	spin_lock(&service->lock);
-	service->waiting--;
-	spin_unlock(&service->lock);
-}
-
-/* ----------------------------------------------------------------- ACCEPT */
-
-static void evr_client_waits(struct evr_service *service)
-{
-	wake_up(&service->acceptors);
-	wake_up_all(&service->pollers);
-}
-
-static bool evr_any_client(struct evr_service *service)
-{
-	bool any;
-
-	spin_lock(&service->lock);
-	any = !list_empty(&service->clients);
-	spin_unlock(&service->lock);
-	return any;
-}
-
-static struct evr_uring *evr_next_client(struct evr_service *service)
-{
-	struct evr_uring *uring;
-
-	spin_lock(&service->lock);
-	uring = list_first_entry_or_null(&service->clients, struct evr_uring,
-					 backlog);
-	if (uring)
-		list_del_init(&uring->backlog);
-	spin_unlock(&service->lock);
-	return uring;
-}
-
-/* ACCEPT could not take it after all: it is the next one's again. */
-static void evr_return_client(struct evr_service *service,
-			      struct evr_uring *uring)
-{
-	spin_lock(&service->lock);
-	list_add(&uring->backlog, &service->clients);
-	spin_unlock(&service->lock);
-	evr_client_waits(service);
-}
-
-static struct evr_uring *evr_wait_client(struct evr_service *service,
-					 bool nonblock, u64 deadline)
-{
-	struct evr_uring *uring;
-	DEFINE_WAIT(wait);
-	int ret = 0;
-
-	uring = evr_next_client(service);
-	if (uring)
-		return uring;
-	if (nonblock)
-		return ERR_PTR(-EAGAIN);
-
-	for (;;) {
-		prepare_to_wait_exclusive(&service->acceptors, &wait,
-					  TASK_INTERRUPTIBLE);
-		uring = evr_next_client(service);
-		if (uring)
-			break;
-		if (signal_pending(current))
-			ret = -ERESTARTSYS;
-		if (ret)
-			break;
-		ret = evr_sleep_until(deadline);
-	}
-	finish_wait(&service->acceptors, &wait);
-	/*
-	 * Whatever the reason for leaving, the one wake-up for a client that
-	 * is still there may have hit us while we were queued: pass it on.
-	 */
-	if (evr_any_client(service))
-		wake_up(&service->acceptors);
-	return uring ?: ERR_PTR(ret);
-}
-
-static int evr_accept(struct file *service_file, void __user *uarg)
-{
-	struct evr_service *service = service_file->private_data;
-	struct evering_accept args;
-	struct evr_uring *uring;
-	struct evr_endpoint *ep;
-	struct file *file;
-	bool nonblock;
-	int ret, fd;
-
-	ret = evr_copy_args(&args, sizeof(args), uarg);
-	if (ret)
-		return ret;
-	if (args.flags & ~EVERING_ACCEPT_NONBLOCK || args.__resv)
-		return -EINVAL;
-
-	nonblock = args.flags & EVERING_ACCEPT_NONBLOCK ||
-		   service_file->f_flags & O_NONBLOCK;
-	fd = get_unused_fd_flags(O_CLOEXEC);
-	if (fd < 0)
-		return fd;
-	uring = evr_wait_client(service, nonblock, args.deadline);
-	if (IS_ERR(uring)) {
-		ret = PTR_ERR(uring);
-		goto put_fd;
-	}
-	file = evr_endpoint_open(uring, EVERING_SIDE_B);
-	if (IS_ERR(file)) {
-		ret = PTR_ERR(file);
-		goto return_client;
-	}
-	args.layout = uring->layout;
-	args.token = uring->token;
-	spin_lock(&uring->lock);
-	args.uid = from_kuid_munged(current_user_ns(),
-				    uring->side[EVERING_SIDE_A].id.uid);
-	args.gid = from_kgid_munged(current_user_ns(),
-				    uring->side[EVERING_SIDE_A].id.gid);
-	args.pid = pid_vnr(uring->side[EVERING_SIDE_A].id.pid);
-	spin_unlock(&uring->lock);
-	ret = evr_return_args(&args, sizeof(args), uarg);
-	if (ret)
-		goto put_file;
-
-	evr_uring_open_side(uring, EVERING_SIDE_B);
-	trace_evering_accept(uring->token,
-			     from_kuid_munged(&init_user_ns, current_euid()),
-			     task_tgid_nr(current));
-	evr_leave_backlog(service);
-	evr_uring_put(uring);	/* the backlog's */
-	fd_install(fd, file);
-	return fd;
-
-put_file:
-	/* It has never lived: its release must not announce a death. */
-	ep = file->private_data;
-	WRITE_ONCE(ep->dead, true);
-	fput(file);
-return_client:
-	evr_return_client(service, uring);
-put_fd:
-	put_unused_fd(fd);
-	return ret;
-}
-
 /* --------------------------------------------------------------- the file */
 
 static long evr_service_ioctl(struct file *file, unsigned int cmd,
@@ -309,36 +120,22 @@ static __poll_t evr_service_poll(struct file *file, poll_table *table)
 static void evr_service_show(struct seq_file *m, struct file *file)
 {
 	struct evr_service *service = file->private_data;
-	unsigned int waiting = 0;
-	struct list_head *entry;
 
-	spin_lock(&service->lock);
-	list_for_each(entry, &service->clients)
-		waiting++;
-	spin_unlock(&service->lock);
 	seq_printf(m, "kind:\tservice\nname:\t%s\nmode:\t%04o\nbacklog:\t%u\nwaiting:\t%u\n",
 		   service->args.name, service->args.mode,
-		   service->args.backlog, waiting);
+		   service->args.backlog, READ_ONCE(service->waiting));
 }
 
 static int evr_service_release(struct inode *inode, struct file *file)
 {
 	struct evr_service *service = file->private_data;
 	struct evr_net *en = net_generic(service->net, evr_net_id);
-	struct evr_uring *uring;
 
 	mutex_lock(&en->lock);
 	hlist_del_init(&service->node);
 	mutex_unlock(&en->lock);
 
-	/* From here on no CONNECT can add to the backlog. */
-	spin_lock(&service->lock);
-	service->closed = true;
-	spin_unlock(&service->lock);
-	while ((uring = evr_next_client(service))) {
-		evr_uring_kill_side(uring, EVERING_SIDE_B);
-		evr_uring_put(uring);
-	}
+	evr_refuse_clients(service);
 	evr_service_put(service);
 	return 0;
 }
@@ -464,30 +261,6 @@ evr_find_service(const struct evering_connect *args)
 		return ERR_PTR(ret);
 	}
 	return service;
-}
-
-/* Publishes: from here on ACCEPT may run on another CPU. */
-static int evr_queue_client(struct evr_service *service,
-			    struct evr_uring *uring)
-{
-	int ret = 0;
-
-	kref_get(&uring->ref);
-	spin_lock(&service->lock);
-	if (service->closed) {
-		ret = -ECONNREFUSED;
-	} else if (service->waiting >= service->args.backlog) {
-		ret = -EAGAIN;
-	} else {
-		service->waiting++;
-		list_add_tail(&uring->backlog, &service->clients);
-	}
-	spin_unlock(&service->lock);
-	if (ret)
-		evr_uring_put(uring);
-	else
-		evr_client_waits(service);
-	return ret;
 }
 
 /**

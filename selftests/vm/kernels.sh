@@ -5,7 +5,7 @@
 # the machine's own kernel stays what it is.
 set -eu
 
-cache=${EVERING_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/evering}
+cache=${EVERING_CACHE:-${XDG_CACHE_HOME:-${HOME:-/var/tmp}/.cache}/evering}
 
 usage() {
 	cat <<USAGE

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* A service: shared by service.c, which has its name, and backlog.c. */
+#ifndef _EVERING_SERVICE_H
+#define _EVERING_SERVICE_H
+
+#include "internal.h"
+
+/**
+ * struct evr_service - a name that clients connect to
+ * @ref:	the file, and each CONNECT in progress
+ * @node:	in evr_net.names; evr_net.lock
+ * @net:	a reference, so that the name table outlives its names
+ * @id:		who listens; constant
+ * @args:	as given to LISTEN; constant
+ * @lock:	protects @clients, @waiting and @closed
+ * @clients:	evr_uring.backlog entries, first come first served
+ * @waiting:	how many; an ACCEPT in progress holds its client's place
+ * @closed:	the file is gone
+ * @acceptors:	sleepers in ACCEPT, exclusive: one client wakes one
+ * @pollers:	a queue of their own, so that none of them takes that wake-up
+ */
+struct evr_service {
+	struct kref ref;
+	struct hlist_node node;
+	struct net *net;
+	struct evr_id id;
+	struct evering_listen args;
+	spinlock_t lock;	/* clients, waiting, closed */
+	struct list_head clients;
+	unsigned int waiting;
+	bool closed;
+	wait_queue_head_t acceptors;
+	wait_queue_head_t pollers;
+};
+
+/* backlog.c */
+bool evr_backlog_full(struct evr_service *service);
+bool evr_any_client(struct evr_service *service);
+int evr_queue_client(struct evr_service *service, struct evr_uring *uring);
+void evr_refuse_clients(struct evr_service *service);
+int evr_accept(struct file *service_file, void __user *uarg);
+
+#endif /* _EVERING_SERVICE_H */
