@@ -22,13 +22,7 @@ EXPORT int evering_submit_and_wait_timeout(struct evering *ep,
 					   unsigned int wait_nr,
 					   const struct timespec *timeout)
 {
-	const void *entry = NULL;
-	int ret = evr_submit_and_wait(ep, EVERING_SIDE_A, &entry, wait_nr,
-				      timeout);
-
-	if (ret >= 0 && cqe)
-		*cqe = entry;
-	return ret;
+	return evr_submit_and_wait(ep, EVERING_SIDE_A, cqe, wait_nr, timeout);
 }
 
 EXPORT int evering_submit_and_wait(struct evering *ep, unsigned int wait_nr)
@@ -51,32 +45,23 @@ EXPORT int evering_wait_sq_space(struct evering *ep,
 
 EXPORT int evering_peek_cqe(struct evering *ep, const struct evering_cqe **cqe)
 {
-	const void *entry = NULL;
-	int ret = evr_peek(ep, EVERING_SIDE_A, &entry, 1);
+	int ret = evr_peek(ep, EVERING_SIDE_A, cqe, 1);
 
-	if (ret < 0)
-		return ret;
-	*cqe = entry;
-	return 0;
+	return ret < 0 ? ret : 0;
 }
 
 EXPORT int evering_peek_batch_cqe(struct evering *ep,
 				  const struct evering_cqe **cqes,
 				  unsigned int nr)
 {
-	return evr_peek(ep, EVERING_SIDE_A, (const void **)cqes, nr);
+	return evr_peek(ep, EVERING_SIDE_A, cqes, nr);
 }
 
 EXPORT int evering_wait_cqes(struct evering *ep, const struct evering_cqe **cqe,
 			     unsigned int wait_nr,
 			     const struct timespec *timeout)
 {
-	const void *entry = NULL;
-	int ret = evr_wait(ep, EVERING_SIDE_A, &entry, wait_nr, timeout);
-
-	if (!ret && cqe)
-		*cqe = entry;
-	return ret;
+	return evr_wait(ep, EVERING_SIDE_A, cqe, wait_nr, timeout);
 }
 
 EXPORT int evering_wait_cqe(struct evering *ep, const struct evering_cqe **cqe)

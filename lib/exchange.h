@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT OR LGPL-2.1 */
 /*
  * What client and server have in common: reserve, submit, peek, wait, seen.
- * @side is the side that the public function is for; it is a constant there,
- * and all of this is inlined: a round trip between two spinning processes is a
- * hundred nanoseconds, and each call in it would show.
+ * @side is the side that the public function is for; it is a constant there.
+ *
+ * A round trip between two spinning processes on one core is a hundred
+ * nanoseconds, and each saved register in it shows.  So all of this is inlined
+ * and calls nothing; what is rare is called last, its result passed on as it
+ * is, in exchange.c.
  */
 #ifndef EVERING_LIB_EXCHANGE_H
 #define EVERING_LIB_EXCHANGE_H
@@ -21,6 +24,13 @@ static inline void *evr_get(struct evering *ep, unsigned int side)
 	return ring_reserve(&ep->out);
 }
 
+/* Will what is sent never be read? */
+static inline bool evr_nobody_reads(const struct evering *ep)
+{
+	return load_acquire(&ep->peer_state->state) == EVERING_STATE_DEAD ||
+	       load_acquire(&ep->peer_control->rclosed);
+}
+
 /* May this side submit? */
 static inline int evr_may_submit(const struct evering *ep)
 {
@@ -28,10 +38,7 @@ static inline int evr_may_submit(const struct evering *ep)
 		return ep->error;
 	if (load_once(&ep->control->closed))
 		return -ESHUTDOWN;
-	if (load_once(&ep->peer_state->state) == EVERING_STATE_DEAD ||
-	    load_once(&ep->peer_control->rclosed))
-		return -EPIPE;
-	return 0;
+	return evr_nobody_reads(ep) ? -EPIPE : 0;
 }
 
 /* Returns entries committed, or -errno and then nothing has happened. */
@@ -51,79 +58,70 @@ static inline int evr_commit(struct evering *ep, bool *due)
 	return ret;
 }
 
-static inline int evr_submit(struct evering *ep, unsigned int side)
+/* @entry points to the program's pointer, of whichever type, or is NULL. */
+static inline void evr_put_oldest(const struct evering *ep, void *entry)
 {
-	int submitted, ret;
-	bool due;
+	const void *oldest = ep->in.copied ? ring_copy_at(&ep->in, 0) : NULL;
 
-	if (ep->side != side)
-		return -EINVAL;
-	submitted = evr_commit(ep, &due);
-	if (submitted < 0 || !due)
-		return submitted;
-	ret = evr_ring_doorbell(ep);
-	return ret < 0 ? ret : submitted;
+	if (entry)
+		memcpy(entry, &oldest, sizeof(oldest));
+}
+
+/* Is this the usual wait, for one usual entry with nothing borrowed? */
+static inline bool evr_is_usual_wait(const struct evering *ep,
+				     unsigned int side, unsigned int wait_nr,
+				     const struct timespec *timeout)
+{
+	if (timeout && (timeout->tv_sec < 0 ||
+			(!timeout->tv_sec && !timeout->tv_nsec) ||
+			!evr_timeout_ok(timeout)))
+		return false;
+	return ep->side == side && wait_nr == 1 && !ep->error &&
+	       !ep->in.copied && ep->in.published == ep->in.head &&
+	       ep->in.g.slot_shift == 6 && ep->spin_ns && !ep->spin_rest;
 }
 
 /*
- * The first microsecond of a wait, where an answer that is on its way arrives.
- * No clock, no look at the peer; evr_wait_entries() goes on where this ends.
+ * The first microsecond of the usual wait, where an answer that is on its way
+ * arrives.  No clock, no look at the peer; evr_wait_entries() goes on where
+ * this ends.
  */
-static inline bool evr_spin_briefly(struct evering *ep, unsigned int wait_nr,
-				    const struct timespec *timeout)
+static inline bool evr_spin_briefly(struct evering *ep)
 {
+	const uint64_t *stamp = ring_next_stamp(&ep->in);
+	uint64_t ready = ring_ready_stamp(&ep->in);
 	unsigned int i;
 
-	if (!ep->spin_ns || ep->spin_rest || ep->in.copied >= wait_nr)
-		return false;
-	if (timeout && timeout->tv_sec <= 0 && !timeout->tv_nsec)
-		return false;
-	for (i = 0; i < EVR_BRIEF_SPINS; i++) {
-		if (ring_exhausted(&ep->in))
+	for (i = 0; load_acquire(stamp) != ready; i++) {
+		if (i == EVR_BRIEF_SPINS)
 			return false;
-		if (ring_ready(&ep->in)) {
-			ring_copy(&ep->in);
-			if (ep->in.copied >= wait_nr) {
-				ep->stats.spins++;
-				return true;
-			}
-			continue;
-		}
 		cpu_relax();
 	}
-	return false;
+	ring_copy(&ep->in, 64);
+	if (i)
+		ep->stats.spins++;
+	if (unlikely(ep->spin_penalty))
+		ep->spin_penalty /= 2;
+	return true;
 }
 
 static inline int evr_submit_and_wait(struct evering *ep, unsigned int side,
-				      const void **entry, unsigned int wait_nr,
+				      void *entry, unsigned int wait_nr,
 				      const struct timespec *timeout)
 {
-	int submitted, ret;
 	bool due;
 
-	if (ep->side != side || wait_nr > ep->in.g.entries ||
-	    !evr_timeout_ok(timeout))
-		return -EINVAL;
-	if (!wait_nr) {
-		submitted = evr_submit(ep, side);
-		if (submitted >= 0 && entry)
-			ring_peek(&ep->in, 1);
-	} else {
-		submitted = evr_commit(ep, &due);
-		if (submitted < 0)
-			return submitted;
-		/* A peer that sleeps is woken first; room is given first. */
-		if (due || ep->in.published != ep->in.head ||
-		    !evr_spin_briefly(ep, wait_nr, timeout)) {
-			ret = evr_wait_entries(ep, wait_nr, due,
-					       evr_deadline(timeout));
-			if (ret < 0)
-				return ret;
-		}
-	}
-	if (entry)
-		*entry = ep->in.copied ? ring_copy_at(&ep->in, 0) : NULL;
-	return submitted;
+	if (unlikely(!evr_is_usual_wait(ep, side, wait_nr, timeout) ||
+		     ep->out.reserved - ep->out.tail != 1 ||
+		     ep->out.nr_cancelled || evr_may_submit(ep)))
+		return evr_submit_and_wait_any(ep, side, entry, wait_nr, timeout);
+	ring_commit_one(&ep->out, EVERING_COMMITTED);
+	due = ring_wake_due(&ep->out);
+	/* A peer that sleeps is woken first. */
+	if (unlikely(due) || !evr_spin_briefly(ep))
+		return evr_submitted_wait(ep, entry, 1, timeout, due, 1);
+	evr_put_oldest(ep, entry);
+	return 1;
 }
 
 /* --------------------------------------------------------------- receiving */
@@ -135,7 +133,7 @@ static inline int evr_release(struct evering *ep)
 }
 
 static inline int evr_peek(struct evering *ep, unsigned int side,
-			   const void **entries, unsigned int nr)
+			   void *entries, unsigned int nr)
 {
 	enum evering_slot_state state;
 	unsigned int i;
@@ -143,9 +141,10 @@ static inline int evr_peek(struct evering *ep, unsigned int side,
 
 	if (ep->side != side || !nr)
 		return -EINVAL;
-	if (!ep->in.copied && ep->error)
-		return ep->error;
-	state = ring_peek(&ep->in, nr);
+	/* After a lie nothing more is taken. */
+	state = EVERING_SLOT_LIE;
+	if (likely(!ep->error))
+		state = ring_peek(&ep->in, nr);
 	if (!ep->in.copied) {
 		ret = evr_peek_again(ep, state, nr);
 		if (ret)
@@ -158,35 +157,29 @@ static inline int evr_peek(struct evering *ep, unsigned int side,
 		if (ret)
 			return ret;
 	}
-	for (i = 0; i < nr; i++)
-		entries[i] = ring_copy_at(&ep->in, i);
+	for (i = 0; i < nr; i++) {
+		const void *copy = ring_copy_at(&ep->in, i);
+
+		memcpy((char *)entries + i * sizeof(copy), &copy, sizeof(copy));
+	}
 	return (int)nr;
 }
 
 static inline int evr_wait(struct evering *ep, unsigned int side,
-			   const void **entry, unsigned int wait_nr,
+			   void *entry, unsigned int wait_nr,
 			   const struct timespec *timeout)
 {
-	int ret = 0;
-
-	if (ep->side != side || !wait_nr || wait_nr > ep->in.g.entries ||
-	    !evr_timeout_ok(timeout))
-		return -EINVAL;
-	if (!ep->in.copied && ep->error)
-		return ep->error;
-	if (ring_peek(&ep->in, wait_nr) != EVERING_SLOT_READY &&
-	    !evr_spin_briefly(ep, wait_nr, timeout))
-		ret = evr_wait_entries(ep, wait_nr, false,
-				       evr_deadline(timeout));
-	if (!ret && entry)
-		*entry = ring_copy_at(&ep->in, 0);
-	return ret;
+	if (unlikely(!evr_is_usual_wait(ep, side, wait_nr, timeout)) ||
+	    !evr_spin_briefly(ep))
+		return evr_wait_any(ep, side, entry, wait_nr, timeout);
+	evr_put_oldest(ep, entry);
+	return 0;
 }
 
 static inline void evr_advance(struct evering *ep, unsigned int side,
 			       unsigned int nr)
 {
-	if (ep->side != side || !ep->in.copied)
+	if (unlikely(ep->side != side) || !ep->in.copied)
 		return;
 	if (nr > ep->in.copied)
 		nr = ep->in.copied;
@@ -196,9 +189,10 @@ static inline void evr_advance(struct evering *ep, unsigned int side,
 	 * no peer to wake, or this endpoint is dead; the next call that returns
 	 * something says so.
 	 */
-	if (!ep->in.copied ||
-	    ep->in.head - ep->in.published > ep->in.g.entries / 2)
-		(void)evr_release(ep);
+	if ((!ep->in.copied ||
+	     ep->in.head - ep->in.published > ep->in.g.entries / 2) &&
+	    unlikely(ring_publish(&ep->in)))
+		evr_ring_doorbell(ep);
 }
 
 #endif /* EVERING_LIB_EXCHANGE_H */

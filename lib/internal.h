@@ -84,7 +84,12 @@ int evr_endpoint_new(unsigned int side, const struct evering_layout *layout,
 
 /* wait.c */
 uint64_t evr_now(void);
-bool evr_timeout_ok(const struct timespec *timeout);
+static inline bool evr_timeout_ok(const struct timespec *timeout)
+{
+	return !timeout ||
+	       (timeout->tv_nsec >= 0 && timeout->tv_nsec < 1000000000);
+}
+
 uint64_t evr_deadline(const struct timespec *timeout);
 int evr_enter(struct evering *ep, unsigned int flags, unsigned int wait_nr,
 	      uint64_t deadline);
@@ -96,6 +101,14 @@ int evr_wait_space(struct evering *ep, unsigned int side,
 
 /* exchange.c */
 int evr_ring_doorbell(struct evering *ep);
+int evr_submit(struct evering *ep, unsigned int side);
+int evr_submitted_wait(struct evering *ep, void *entry, unsigned int wait_nr,
+		       const struct timespec *timeout, bool due, int submitted);
+int evr_submit_and_wait_any(struct evering *ep, unsigned int side, void *entry,
+			    unsigned int wait_nr,
+			    const struct timespec *timeout);
+int evr_wait_any(struct evering *ep, unsigned int side, void *entry,
+		 unsigned int wait_nr, const struct timespec *timeout);
 int evr_cancel(struct evering *ep, unsigned int side, const void *slot);
 int evr_peek_again(struct evering *ep, enum evering_slot_state state,
 		   unsigned int nr);

@@ -172,6 +172,14 @@ static inline unsigned int ring_take_cancelled(struct ring_out *r, uint64_t pos)
 	return EVERING_SKIPPED;
 }
 
+static inline void ring_commit_one(struct ring_out *r, unsigned int state)
+{
+	store_release(ring_stamp(&r->g, r->slots, r->tail),
+		      evering_stamp(evering_lap(r->tail, r->g.lap_shift), state));
+	r->tail++;
+	store_once(r->tail_hint, r->tail);
+}
+
 /* Commits all that is reserved, in order.  Returns how many entries. */
 static inline unsigned int ring_commit(struct ring_out *r)
 {
@@ -182,13 +190,8 @@ static inline unsigned int ring_commit(struct ring_out *r)
 
 		if (unlikely(r->nr_cancelled))
 			state = ring_take_cancelled(r, r->tail);
-		store_release(ring_stamp(&r->g, r->slots, r->tail),
-			      evering_stamp(evering_lap(r->tail,
-							r->g.lap_shift),
-					    state));
-		r->tail++;
+		ring_commit_one(r, state);
 	}
-	store_once(r->tail_hint, r->tail);
 	return entries;
 }
 
@@ -211,11 +214,22 @@ static inline enum evering_slot_state ring_look(const struct ring_in *r,
 			     evering_lap(pos, r->g.lap_shift));
 }
 
-/* What an honest producer stores there; anything else is for ring_look(). */
+/* The stamp to look at next ... */
+static inline const uint64_t *ring_next_stamp(const struct ring_in *r)
+{
+	return ring_stamp(&r->g, r->slots, r->next);
+}
+
+/* ... and what an honest producer stores there; the rest is for ring_look(). */
+static inline uint64_t ring_ready_stamp(const struct ring_in *r)
+{
+	return evering_stamp(evering_lap(r->next, r->g.lap_shift),
+			     EVERING_COMMITTED);
+}
+
 static inline bool ring_ready(const struct ring_in *r)
 {
-	return load_acquire(ring_stamp(&r->g, r->slots, r->next)) ==
-	       evering_stamp((r->next >> r->g.lap_shift) + 1, EVERING_COMMITTED);
+	return load_acquire(ring_next_stamp(r)) == ring_ready_stamp(r);
 }
 
 static inline void *ring_copy_at(const struct ring_in *r, uint64_t i)
@@ -225,20 +239,17 @@ static inline void *ring_copy_at(const struct ring_in *r, uint64_t i)
 
 /*
  * The entry at @next, into private memory: a peer that changes it afterwards
- * changes nothing that anybody looks at.
+ * changes nothing that anybody looks at.  @bytes is the size of a slot; where
+ * that is a constant, this is a few wide moves.
  */
-static inline void ring_copy(struct ring_in *r)
+static inline void ring_copy(struct ring_in *r, size_t bytes)
 {
-	const char *slot = (const char *)ring_stamp(&r->g, r->slots, r->next);
+	const char *slot = (const char *)ring_next_stamp(r);
 	char *copy = ring_copy_at(r, r->copied);
 
 	/* A copy of this copy must not look committed. */
 	*(uint64_t *)(void *)copy = 0;
-	/* The usual size as a constant: a few wide moves. */
-	if (likely(r->g.slot_shift == 6))
-		memcpy(copy + 8, slot + 8, 56);
-	else
-		memcpy(copy + 8, slot + 8, (1UL << r->g.slot_shift) - 8);
+	memcpy(copy + 8, slot + 8, bytes - 8);
 	/* Or the compiler may read the slot again where it wants the copy. */
 	compiler_barrier();
 	r->copied++;
@@ -272,13 +283,12 @@ static inline enum evering_slot_state ring_peek(struct ring_in *r,
 	while (r->copied < wanted) {
 		if (unlikely(ring_exhausted(r)))
 			return EVERING_SLOT_NOT_YET;
-		if (likely(ring_ready(r))) {
-			ring_copy(r);
-			continue;
-		}
 		switch (ring_look(r, r->next)) {
 		case EVERING_SLOT_READY:
-			ring_copy(r);
+			if (likely(r->g.slot_shift == 6))
+				ring_copy(r, 64);
+			else
+				ring_copy(r, 1UL << r->g.slot_shift);
 			break;
 		case EVERING_SLOT_SKIP:
 			if (skips++ == r->g.entries)

@@ -22,13 +22,7 @@ EXPORT int evering_complete_and_wait_timeout(struct evering *ep,
 					   unsigned int wait_nr,
 					   const struct timespec *timeout)
 {
-	const void *entry = NULL;
-	int ret = evr_submit_and_wait(ep, EVERING_SIDE_B, &entry, wait_nr,
-				      timeout);
-
-	if (ret >= 0 && sqe)
-		*sqe = entry;
-	return ret;
+	return evr_submit_and_wait(ep, EVERING_SIDE_B, sqe, wait_nr, timeout);
 }
 
 EXPORT int evering_complete_and_wait(struct evering *ep, unsigned int wait_nr)
@@ -51,32 +45,23 @@ EXPORT int evering_wait_cq_space(struct evering *ep,
 
 EXPORT int evering_peek_sqe(struct evering *ep, const struct evering_sqe **sqe)
 {
-	const void *entry = NULL;
-	int ret = evr_peek(ep, EVERING_SIDE_B, &entry, 1);
+	int ret = evr_peek(ep, EVERING_SIDE_B, sqe, 1);
 
-	if (ret < 0)
-		return ret;
-	*sqe = entry;
-	return 0;
+	return ret < 0 ? ret : 0;
 }
 
 EXPORT int evering_peek_batch_sqe(struct evering *ep,
 				  const struct evering_sqe **sqes,
 				  unsigned int nr)
 {
-	return evr_peek(ep, EVERING_SIDE_B, (const void **)sqes, nr);
+	return evr_peek(ep, EVERING_SIDE_B, sqes, nr);
 }
 
 EXPORT int evering_wait_sqes(struct evering *ep, const struct evering_sqe **sqe,
 			     unsigned int wait_nr,
 			     const struct timespec *timeout)
 {
-	const void *entry = NULL;
-	int ret = evr_wait(ep, EVERING_SIDE_B, &entry, wait_nr, timeout);
-
-	if (!ret && sqe)
-		*sqe = entry;
-	return ret;
+	return evr_wait(ep, EVERING_SIDE_B, sqe, wait_nr, timeout);
 }
 
 EXPORT int evering_wait_sqe(struct evering *ep, const struct evering_sqe **sqe)

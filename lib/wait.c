@@ -22,12 +22,6 @@ uint64_t evr_now(void)
 	return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
 }
 
-bool evr_timeout_ok(const struct timespec *timeout)
-{
-	return !timeout ||
-	       (timeout->tv_nsec >= 0 && timeout->tv_nsec < 1000000000);
-}
-
 /* NULL: EVERING_NO_DEADLINE; zero or less: 0, which means do not wait. */
 uint64_t evr_deadline(const struct timespec *timeout)
 {
@@ -103,7 +97,7 @@ static void evr_learn(struct evering *ep, bool paid)
 /* Are @wait_nr entries here, or is there no point in waiting for them? */
 static inline bool evr_settled(struct evering *ep, unsigned int wait_nr)
 {
-	if (ring_peek(&ep->in, wait_nr) == EVERING_SLOT_LIE)
+	if (!ep->error && ring_peek(&ep->in, wait_nr) == EVERING_SLOT_LIE)
 		ep->error = -EPROTO;
 	return ep->in.copied >= wait_nr || ep->error ||
 	       ring_exhausted(&ep->in);
@@ -128,6 +122,8 @@ static int evr_spin(struct evering *ep, unsigned int wait_nr, uint64_t deadline)
 				    EVERING_SLOT_NOT_YET) {
 				if (evr_settled(ep, wait_nr))
 					return 1;
+				/* It may have stepped over a whole ring. */
+				break;
 			}
 			cpu_relax();
 		}
@@ -286,9 +282,13 @@ int evr_wait_space(struct evering *ep, unsigned int side,
 	wake |= ring_publish(&ep->in);
 	for (;;) {
 		unsigned int flags = EVERING_ENTER_WAIT_SPACE;
+		/* The end first: what came before it is still found. */
+		bool end = evr_nobody_reads(ep);
 		uint64_t next;
 
 		ret = evr_look_for_space(ep, held);
+		if (!ret && end)
+			ret = -EPIPE;
 		if (ret || !deadline)
 			break;
 		/* Slots stepped over are given back before the sleep. */

@@ -291,9 +291,9 @@ int evering_sqe_cancel(struct evering *ep, const struct evering_sqe *sqe);
  *
  * A system call only where the server sleeps.
  *
- * Return: requests sent; -EPIPE, -ESHUTDOWN, -EPROTO: nothing was sent, all
- * stays reserved, and what the peer has sent can still be taken; -EBADFD,
- * -EPERM: sent, but nobody could be woken.
+ * Return: requests sent; -EPIPE, -ESHUTDOWN: nothing was sent, all stays
+ * reserved, and what the peer has sent can still be taken; -EPROTO: the peer has
+ * broken the protocol, for good; -EBADFD, -EPERM: sent, but nobody could be woken.
  */
 int evering_submit(struct evering *ep);
 
@@ -337,11 +337,12 @@ unsigned int evering_sq_reserved(const struct evering *ep);
  * @ep:		the endpoint
  * @timeout:	see above
  *
- * Completions that were not peeked at before end the wait too: a server that
- * waits for room itself would never make any.
+ * Completions end the wait too: a server that waits for room itself would never
+ * make any.  Those that an earlier call has waited for or handed out are not
+ * news: take them first.
  *
  * Return: EVERING_READY_SPACE, EVERING_READY_ENTRIES or both; -ETIME; -EINTR;
- * -EAGAIN for a zero @timeout.
+ * -EAGAIN for a zero @timeout; -EPIPE: nobody makes room any more.
  */
 int evering_wait_sq_space(struct evering *ep, const struct timespec *timeout);
 

@@ -289,6 +289,80 @@ TEST_F(calls, submitting_without_waiting_peeks_all_the_same)
 	EXPECT_EQ(5, sqe->user_data);
 }
 
+TEST_F(calls, submitting_without_waiting_gives_skipped_slots_back)
+{
+	const struct evering_sqe *sqe;
+	int i;
+
+	for (i = 0; i < 4; i++)
+		ASSERT_EQ(0, evering_sqe_cancel(self->client,
+						evering_get_sqe(self->client)));
+	ASSERT_EQ(0, evering_submit(self->client));
+	EXPECT_EQ(NULL, evering_get_sqe(self->client));
+	ASSERT_EQ(0, evering_complete_and_wait_timeout(self->server, &sqe, 0, NULL));
+	EXPECT_EQ(NULL, sqe);
+	EXPECT_NE(NULL, evering_get_sqe(self->client));
+}
+
+TEST_F(calls, submitting_without_waiting_sees_a_lie)
+{
+	const struct evering_sqe *sqe;
+
+	*mock_stamp(self->m, EVERING_SIDE_A, 0) = ~0ULL;
+	EXPECT_EQ(0, evering_complete_and_wait_timeout(self->server, &sqe, 0, NULL));
+	EXPECT_EQ(NULL, sqe);
+	EXPECT_EQ(-EPROTO, evering_complete(self->server));
+}
+
+TEST_F(calls, no_room_and_nobody_to_make_it)
+{
+	const struct timespec now = { 0 };
+	int i;
+
+	for (i = 0; i < 4; i++)
+		ASSERT_EQ(1, push(self->client, i));
+	EXPECT_EQ(-EAGAIN, evering_wait_sq_space(self->client, &now));
+	mock_shutdown(self->m, EVERING_SIDE_B, EVERING_SHUT_RD);
+	EXPECT_EQ(-EPIPE, evering_wait_sq_space(self->client, &now));
+	EXPECT_EQ(-EPIPE, evering_wait_sq_space(self->client, NULL));
+}
+
+TEST_F(calls, spinning_that_pays_again_is_trusted_again)
+{
+	const struct timespec soon = { .tv_nsec = 1 };
+	const struct evering_sqe *sqe;
+	int i;
+
+	/* Nine waits in vain, with the rests between them. */
+	evering_set_spin(self->server, 1);
+	for (i = 0; i < 600; i++)
+		ASSERT_EQ(-ETIME, evering_wait_sqe_timeout(self->server, &sqe, &soon));
+	EXPECT_EQ(256, self->server->spin_penalty);
+	self->server->spin_rest = 0;
+	for (i = 0; i < 9; i++) {
+		ASSERT_EQ(1, push(self->client, i));
+		ASSERT_EQ(0, evering_wait_sqe(self->server, &sqe));
+		evering_sqe_seen(self->server, sqe);
+	}
+	EXPECT_EQ(0, self->server->spin_penalty);
+}
+
+TEST_F(calls, large_slots_arrive_whole)
+{
+	struct evering_cqe *answer = evering_get_cqe(self->server);
+	const struct evering_cqe *cqe;
+	unsigned char *end = (unsigned char *)answer + 128;
+
+	memset((char *)answer + 8, 0x5a, 120);
+	end[-1] = 0xa5;
+	ASSERT_EQ(1, evering_complete(self->server));
+	evering_set_spin(self->client, 1000);
+	ASSERT_EQ(0, evering_wait_cqe(self->client, &cqe));
+	EXPECT_EQ(0xa5, ((const unsigned char *)cqe)[127]);
+	EXPECT_EQ(0x5a, ((const unsigned char *)cqe)[126]);
+	EXPECT_EQ(0x5a, ((const unsigned char *)cqe)[64]);
+}
+
 TEST_F(calls, batches_and_borrowed_entries)
 {
 	const struct evering_sqe *sqes[8];
