@@ -173,7 +173,6 @@ int evr_accept(struct file *service_file, void __user *uarg)
 	struct evr_service *service = service_file->private_data;
 	struct evering_accept args;
 	struct evr_uring *uring;
-	struct evr_endpoint *ep;
 	struct file *file;
 	bool nonblock;
 	int ret, fd;
@@ -194,7 +193,7 @@ int evr_accept(struct file *service_file, void __user *uarg)
 		ret = PTR_ERR(uring);
 		goto put_fd;
 	}
-	file = evr_endpoint_open(uring, EVERING_SIDE_B);
+	file = evr_endpoint_new(uring, EVERING_SIDE_B);
 	if (IS_ERR(file)) {
 		ret = PTR_ERR(file);
 		goto return_client;
@@ -212,7 +211,9 @@ int evr_accept(struct file *service_file, void __user *uarg)
 	if (ret)
 		goto put_file;
 
-	evr_uring_open_side(uring, EVERING_SIDE_B);
+	ret = evr_endpoint_attach(file, EVR_ATTACH_FIRST);
+	if (ret)
+		goto put_file;
 	trace_evering_accept(uring->token,
 			     from_kuid_munged(&init_user_ns, current_euid()),
 			     task_tgid_nr(current));
@@ -222,9 +223,6 @@ int evr_accept(struct file *service_file, void __user *uarg)
 	return fd;
 
 put_file:
-	/* It has never lived: its release must not announce a death. */
-	ep = file->private_data;
-	WRITE_ONCE(ep->dead, true);
 	fput(file);
 return_client:
 	evr_return_client(service, uring);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* An endpoint: its file, ENTER, SHUTDOWN, PEER, fdinfo, and its death. */
 #include <linux/anon_inodes.h>
+#include <linux/file.h>
 #include <linux/module.h>
 #include <linux/sched/mm.h>
 #include <linux/seq_file.h>
@@ -45,6 +46,11 @@ static int evr_enter(struct evr_endpoint *ep, void __user *uarg)
 	    (!args.min_complete ||
 	     args.min_complete > uring->layout.geometry.entries[peer]))
 		return -EINVAL;
+	/* A ring that is not there, or that never makes its producer wait. */
+	if ((args.flags & EVERING_ENTER_WAIT_SPACE) &&
+	    (!uring->layout.geometry.entries[ep->side] ||
+	     uring->side[peer].many))
+		return -EINVAL;
 	ret = evr_endpoint_check(ep);
 	if (ret)
 		return ret;
@@ -71,6 +77,9 @@ static int evr_shutdown(struct evr_endpoint *ep, void __user *uarg)
 		return ret;
 	if (args.flags || args.__resv || !args.how || args.how & ~EVR_SHUT_FLAGS)
 		return -EINVAL;
+	/* The end of a side that others have too is not for one to say. */
+	if (ep->read_only || ep->uring->side[ep->side].many)
+		return -EOPNOTSUPP;
 	ret = evr_endpoint_check(ep);
 	if (ret)
 		return ret;
@@ -109,6 +118,69 @@ static int evr_peer(struct evr_endpoint *ep, void __user *uarg)
 	return evr_return_args(&args, sizeof(args), uarg);
 }
 
+static int evr_info(struct evr_endpoint *ep, void __user *uarg)
+{
+	const struct evr_uring *uring = ep->uring;
+	struct evering_info args;
+	int ret;
+
+	ret = evr_copy_args(&args, sizeof(args), uarg);
+	if (ret)
+		return ret;
+	if (args.flags)
+		return -EINVAL;
+
+	args.kind = uring->kind;
+	args.side = ep->side;
+	args.mode = uring->mode;
+	args.read_only = ep->read_only;
+	args.token = uring->token;
+	args.layout = uring->layout;
+	memcpy(args.name, uring->name.name, sizeof(args.name));
+	return evr_return_args(&args, sizeof(args), uarg);
+}
+
+/*
+ * Whoever has the descriptor may do this, also a child that has inherited it:
+ * the new endpoint belongs to the process that maps it.
+ */
+static int evr_dup(struct evr_endpoint *ep, void __user *uarg)
+{
+	struct evering_dup args;
+	struct file *file;
+	int ret, fd;
+
+	ret = evr_copy_args(&args, sizeof(args), uarg);
+	if (ret)
+		return ret;
+	if (args.flags)
+		return -EINVAL;
+	if (!ep->uring->side[ep->side].many)
+		return -EOPNOTSUPP;
+	if (READ_ONCE(ep->dead))
+		return -EBADFD;
+
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		return fd;
+	file = evr_endpoint_new(ep->uring, ep->side);
+	if (IS_ERR(file)) {
+		ret = PTR_ERR(file);
+		goto put_fd;
+	}
+	ret = evr_endpoint_attach(file, EVR_ATTACH_DUP);
+	if (ret)
+		goto put_file;
+	fd_install(fd, file);
+	return fd;
+
+put_file:
+	fput(file);
+put_fd:
+	put_unused_fd(fd);
+	return ret;
+}
+
 static long evr_endpoint_ioctl(struct file *file, unsigned int cmd,
 			       unsigned long arg)
 {
@@ -122,6 +194,10 @@ static long evr_endpoint_ioctl(struct file *file, unsigned int cmd,
 		return evr_shutdown(ep, uarg);
 	case EVERING_IOC_PEER:
 		return evr_peer(ep, uarg);
+	case EVERING_IOC_DUP:
+		return evr_dup(ep, uarg);
+	case EVERING_IOC_INFO:
+		return evr_info(ep, uarg);
 	}
 	return -ENOTTY;
 }
@@ -133,8 +209,9 @@ static void evr_show_side(struct seq_file *m, struct evr_uring *uring,
 	struct evr_side *s = &uring->side[side];
 	const struct evering_control *control = s->control;
 
-	seq_printf(m, "side-%c:\tstate=%s tail=%llu head=%llu closed=%u rclosed=%u sleepers=%u\n",
+	seq_printf(m, "side-%c:\tstate=%s endpoints=%u tail=%llu head=%llu closed=%u rclosed=%u sleepers=%u\n",
 		   'a' + side, states[READ_ONCE(s->state)],
+		   READ_ONCE(s->endpoints),
 		   READ_ONCE(control->tail), READ_ONCE(control->head),
 		   READ_ONCE(control->closed), READ_ONCE(control->rclosed),
 		   READ_ONCE(s->nr_sleepers));
@@ -146,8 +223,9 @@ static void evr_endpoint_show(struct seq_file *m, struct file *file)
 	struct evr_uring *uring = ep->uring;
 	const struct evering_geometry *geometry = &uring->layout.geometry;
 
-	seq_printf(m, "kind:\tchannel\nside:\t%c\ntoken:\t%llu\nname:\t%s\n",
-		   'a' + ep->side, uring->token, uring->name);
+	seq_printf(m, "kind:\t%s\nside:\t%c\ntoken:\t%llu\nname:\t%s\nmode:\t%04o\n",
+		   evr_kind(uring->kind)->name, 'a' + ep->side, uring->token,
+		   uring->name.name, uring->mode);
 	seq_printf(m, "entries:\t%u %u\nslot-size:\t%u %u\nheap-size:\t%llu %llu\n",
 		   geometry->entries[0], geometry->entries[1],
 		   geometry->slot_size[0], geometry->slot_size[1],
@@ -167,14 +245,14 @@ static void evr_endpoint_show(struct seq_file *m, struct file *file)
  */
 void evr_endpoint_die(struct evr_endpoint *ep)
 {
-	bool was_dead;
+	bool was_alive;
 
 	spin_lock(&ep->uring->lock);
-	was_dead = ep->dead;
+	was_alive = ep->attached && !ep->dead;
 	WRITE_ONCE(ep->dead, true);
 	spin_unlock(&ep->uring->lock);
-	if (!was_dead)
-		evr_uring_kill_side(ep->uring, ep->side);
+	if (was_alive)
+		evr_uring_detach(ep->uring, ep->side);
 }
 
 static int evr_endpoint_release(struct inode *inode, struct file *file)
@@ -201,15 +279,15 @@ const struct file_operations evr_endpoint_fops = {
 };
 
 /**
- * evr_endpoint_open() - a file for one side of a uring
+ * evr_endpoint_new() - a file for one side of a uring
  * @uring:	takes a reference of its own
  * @side:	EVERING_SIDE_*
  *
- * fput() of it is the endpoint's death, unless ep->dead was set before.
+ * It is nobody yet: evr_endpoint_attach() is what its peer sees.
  *
  * Return: the file or ERR_PTR().
  */
-struct file *evr_endpoint_open(struct evr_uring *uring, unsigned int side)
+struct file *evr_endpoint_new(struct evr_uring *uring, unsigned int side)
 {
 	struct evr_endpoint *ep;
 	struct file *file;
@@ -219,8 +297,11 @@ struct file *evr_endpoint_open(struct evr_uring *uring, unsigned int side)
 		return ERR_PTR(-ENOMEM);
 	ep->uring = uring;
 	ep->side = side;
+	ep->read_only = evr_kind(uring->kind)->read_only[side];
 
-	file = anon_inode_getfile("[evering]", &evr_endpoint_fops, ep, O_RDWR);
+	/* O_RDONLY: mm itself refuses a mapping that could be written. */
+	file = anon_inode_getfile("[evering]", &evr_endpoint_fops, ep,
+				  ep->read_only ? O_RDONLY : O_RDWR);
 	if (IS_ERR(file)) {
 		kfree(ep);
 		return file;
@@ -228,4 +309,22 @@ struct file *evr_endpoint_open(struct evr_uring *uring, unsigned int side)
 	kref_get(&uring->ref);
 	atomic_long_inc(&evr_counters[EVR_ENDPOINTS]);
 	return file;
+}
+
+/**
+ * evr_endpoint_attach() - from here on it is alive
+ * @file:	from evr_endpoint_new(), in nobody's hands yet
+ * @how:	as for evr_uring_attach()
+ *
+ * Return: as evr_uring_attach().
+ */
+int evr_endpoint_attach(struct file *file, enum evr_attach how)
+{
+	struct evr_endpoint *ep = file->private_data;
+	int ret;
+
+	ret = evr_uring_attach(ep->uring, ep->side, how);
+	if (!ret)
+		ep->attached = true;
+	return ret;
 }

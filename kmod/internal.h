@@ -2,27 +2,36 @@
 /*
  * Objects of the module and what protects them.
  *
- * Who calls whom: main -> service -> endpoint -> mapping; these -> uring ->
- * wait.  A mapping that goes calls back into its endpoint's death.
+ * Who calls whom: main -> service, open -> endpoint -> mapping; these -> uring ->
+ * registry, account, wait.  A mapping that goes calls back into its endpoint's
+ * death.
  *
  * Lifetimes
  *	A service lives while its file is open; a CONNECT in progress holds it
- *	too (kref).  An endpoint is its file.  A uring lives while one of its
- *	endpoints does, or while it waits in a service's backlog (kref).
+ *	too (kref).  An endpoint is its file.  A uring lives while the file of
+ *	one of its endpoints does, or while it waits in a service's backlog
+ *	(kref); its entry in the registry is active for as long as an endpoint
+ *	is alive, or until UNLINK.  A registry lives as long as its network
+ *	namespace, which control files, services and urings hold.
  *
  * Locks, outermost first
  *	mmap_lock		held by mm around ->mmap, ->open, ->close
- *	evr_net.lock		mutex: the names of one network namespace
- *	evr_service.lock	spinlock: its backlog, closed
- *	evr_uring.lock		spinlock: side state, credentials and
- *				generation; an endpoint's mm, maps and dead
+ *	evr_registry.lock	spinlock: names, states of entries, and what the
+ *				registry's pages show
+ *	evr_uring.lock		spinlock: state, endpoints, credentials and
+ *				generation of sides; an endpoint's mm, maps,
+ *				attached and dead
  *	evr_side.sleepers.lock	spinlock: the list of sleepers of that side,
- *				poll arms, and the words in HEADER that
- *				announce both
- * Under mmap_lock come evr_uring.lock, sleepers.lock and, for wake-ups, the
- * locks of pollers; otherwise none of these nests in another, and inside
- * sleepers.lock only the scheduler's are taken.  No lock is held around
- * copy_*_user() or an allocation.
+ *				poll arms, and the words in HEADER and in the
+ *				registry that announce both
+ * and by themselves
+ *	evr_service.lock	spinlock: its backlog, closed
+ *	evr_users_lock		spinlock: what each user has
+ *
+ * State and endpoints of a side change under both evr_registry.lock and
+ * evr_uring.lock, so either will do to read them.  Inside evr_registry.lock only
+ * evr_uring.lock and the xarray's are taken, inside sleepers.lock only the
+ * scheduler's.  No lock is held around copy_*_user() or an allocation.
  */
 #ifndef _EVERING_INTERNAL_H
 #define _EVERING_INTERNAL_H
@@ -37,6 +46,8 @@
 #include <linux/uaccess.h>
 #include <linux/wait.h>
 #include <linux/evering.h>
+
+#include "registry.h"
 
 /* Objects alive, in /sys/class/misc/evering/: zero once nobody uses it. */
 enum evr_counter {
@@ -81,9 +92,12 @@ struct evr_section {
  * @pollers:	epoll, poll, io_uring poll
  * @nr_sleepers: entries of @sleepers; sleepers.lock
  * @poll_armed:	HEADER announces a poller of this side; sleepers.lock
- * @state:	EVERING_STATE_*; written under evr_uring.lock
- * @generation:	lives before this one; 0, as no side can be taken again yet
- * @id:		who holds this side; evr_uring.lock
+ * @many:	it may have more than one endpoint; constant
+ * @state:	EVERING_STATE_*
+ * @endpoints:	that are alive
+ * @generation:	lives before this one; 0, as no side that sleepers wait for can
+ *		be taken again yet
+ * @id:		who took this side first; evr_uring.lock
  */
 struct evr_side {
 	struct evering_control *control;
@@ -91,7 +105,9 @@ struct evr_side {
 	wait_queue_head_t pollers;
 	unsigned int nr_sleepers;
 	bool poll_armed;
+	bool many;
 	u32 state;
+	u32 endpoints;
 	u32 generation;
 	struct evr_id id;
 };
@@ -101,26 +117,79 @@ struct evr_side {
  * @ref:	one for each endpoint file, one for the backlog, and one for a
  *		CONNECT in progress
  * @lock:	see the head of this file
- * @token:	never used twice
+ * @registry:	a reference
+ * @user:	who is charged for @bytes
+ * @creator:	constant
+ * @kind:	EVERING_KIND_*
+ * @mode:	permission bits
+ * @entry_flags: EVERING_ENTRY_NAMED and so on
+ * @entry_state: EVERING_ENTRY_*; evr_registry.lock
+ * @entry:	what the registry shows of it
+ * @token:	never used twice; 0 before evr_registry_reserve()
+ * @bytes:	of shared memory
  * @layout:	constant; never read back from shared memory
  * @shift:	log2 of entries, by ring
  * @section:	by EVERING_SECTION_*
  * @header:	section HEADER; the kernel alone writes it
  * @side:	by EVERING_SIDE_*
  * @backlog:	entry in evr_service.backlog; the service's lock
- * @name:	of the service it was connected to
+ * @name:	its own, or that of the service it was connected to and then
+ *		never bound, or empty
  */
 struct evr_uring {
 	struct kref ref;
-	spinlock_t lock;	/* side state, ids, mapping of endpoints */
+	spinlock_t lock;	/* sides, ids, mapping of endpoints */
+	struct evr_registry *registry;
+	struct evr_user *user;
+	struct evr_id creator;
+	u32 kind;
+	u32 mode;
+	u32 entry_flags;
+	u32 entry_state;
+	struct evering_registry_entry *entry;
 	u64 token;
+	u64 bytes;
 	struct evering_layout layout;
 	unsigned int shift[2];
 	struct evr_section section[3];
 	struct evering_header *header;
 	struct evr_side side[2];
 	struct list_head backlog;
-	char name[EVERING_NAME_MAX + 1];
+	struct evr_name name;
+};
+
+/**
+ * struct evr_kind - what a kind of uring has
+ * @name:	for fdinfo
+ * @ring:	has the SQ, the CQ
+ * @heap:	has heap A, heap B
+ * @many:	side A, B may have more than one endpoint
+ * @read_only:	endpoints of side A, B may not write at all
+ */
+struct evr_kind {
+	const char *name;
+	bool ring[2];
+	bool heap[2];
+	bool many[2];
+	bool read_only[2];
+};
+
+/**
+ * struct evr_uring_params - what a uring is created from
+ * @registry:	where it gets its entry
+ * @kind:	EVERING_KIND_*, checked
+ * @mode:	permission bits, checked
+ * @entry_flags: EVERING_ENTRY_NAMED, EVERING_ENTRY_CONNECTED
+ * @name:	checked, or empty
+ * @geometry:	from user space
+ */
+struct evr_uring_params {
+	struct evr_registry *registry;
+	u32 kind;
+	u32 mode;
+	u32 entry_flags;
+	const char *name;
+	struct evering_geometry geometry;
 };
 
 /**
@@ -132,6 +201,8 @@ struct evr_uring {
  * @maps:	mappings of any section in @mm
  * @own_maps:	of these, of the own section: 0 or 1, and 2 within mremap
  * @mapped:	the own section has been mapped, or is being mapped
+ * @read_only:	has no own section; constant
+ * @attached:	counts among the endpoints of its side until it is dead
  * @dead:	final; announced to the peer
  */
 struct evr_endpoint {
@@ -141,6 +212,8 @@ struct evr_endpoint {
 	unsigned int maps;
 	unsigned int own_maps;
 	bool mapped;
+	bool read_only;
+	bool attached;
 	bool dead;
 };
 
@@ -149,25 +222,49 @@ int evr_copy_other_args(void *args, size_t known, const void __user *uarg,
 			u32 size);
 int evr_return_args(const void *args, size_t known, void __user *uarg);
 int evr_check_name(const char *name);
+u64 evr_max_uring_bytes(void);
+
+/* id.c */
 void evr_id_get(struct evr_id *id);
 void evr_id_put(struct evr_id *id);
-u64 evr_max_uring_bytes(void);
+int evr_may(struct user_namespace *ns, const struct evr_id *owner, u32 mode,
+	    u32 want);
+int evr_may_unlink(struct user_namespace *ns, const struct evr_id *owner);
+
+/* account.c */
+struct evr_user;
+int evr_charge(u64 bytes, struct evr_user **charged);
+void evr_uncharge(struct evr_user *user, u64 bytes);
+void evr_user_limits(u64 *bytes, u64 *entries);
 
 /* service.c */
 int evr_listen(struct file *control, void __user *uarg);
 int evr_connect(struct file *control, void __user *uarg);
-int evr_services_init(void);
-void evr_services_exit(void);
+
+/* open.c */
+int evr_create(struct file *control, void __user *uarg);
+int evr_open(struct file *control, void __user *uarg);
+int evr_unlink(struct file *control, void __user *uarg);
+
+/* Who may attach an endpoint to a side. */
+enum evr_attach {
+	EVR_ATTACH_FIRST,	/* CREATE, CONNECT, ACCEPT: the side is theirs */
+	EVR_ATTACH_OPEN,	/* OPEN: while the entry is active */
+	EVR_ATTACH_DUP,		/* DUP: while the side has an endpoint */
+};
 
 /* uring.c */
-struct evr_uring *evr_uring_create(const struct evering_geometry *geometry,
-				   const char *name);
+const struct evr_kind *evr_kind(u32 kind);
+struct evr_uring *evr_uring_create(const struct evr_uring_params *params);
 void evr_uring_put(struct evr_uring *uring);
-void evr_uring_open_side(struct evr_uring *uring, unsigned int side);
+int evr_uring_attach(struct evr_uring *uring, unsigned int side,
+		     enum evr_attach how);
+void evr_uring_detach(struct evr_uring *uring, unsigned int side);
 void evr_uring_kill_side(struct evr_uring *uring, unsigned int side);
 
 /* endpoint.c */
-struct file *evr_endpoint_open(struct evr_uring *uring, unsigned int side);
+struct file *evr_endpoint_new(struct evr_uring *uring, unsigned int side);
+int evr_endpoint_attach(struct file *file, enum evr_attach how);
 void evr_endpoint_die(struct evr_endpoint *ep);
 
 /* mapping.c */

@@ -3,6 +3,7 @@
 #include <linux/ctype.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
+#include <linux/nsproxy.h>
 #include <linux/sysfs.h>
 
 #include "internal.h"
@@ -64,7 +65,7 @@ int evr_return_args(const void *args, size_t known, void __user *uarg)
 }
 
 /**
- * evr_check_name() - is this a service name?
+ * evr_check_name() - is this a name?
  * @name:	EVERING_NAME_MAX + 1 bytes from user space
  *
  * Printable ASCII without blanks, so that a name cannot forge a line in
@@ -87,28 +88,7 @@ int evr_check_name(const char *name)
 	return 0;
 }
 
-/**
- * evr_id_get() - remember the current process
- * @id: filled; give it back with evr_id_put()
- */
-void evr_id_get(struct evr_id *id)
-{
-	id->uid = current_euid();
-	id->gid = current_egid();
-	id->pid = get_task_pid(current, PIDTYPE_TGID);
-}
-
-/**
- * evr_id_put() - forget a process
- * @id: from evr_id_get(), or zeroed
- */
-void evr_id_put(struct evr_id *id)
-{
-	put_pid(id->pid);
-	id->pid = NULL;
-}
-
-static int evr_query(void __user *uarg)
+static int evr_query(struct file *control, void __user *uarg)
 {
 	struct evering_query args;
 	int ret;
@@ -125,6 +105,8 @@ static int evr_query(void __user *uarg)
 	args.max_backlog = EVERING_MAX_BACKLOG;
 	args.features = 0;
 	args.max_uring_bytes = evr_max_uring_bytes();
+	args.registry_bytes = evr_registry_bytes(control->private_data);
+	evr_user_limits(&args.user_bytes, &args.user_entries);
 	return evr_return_args(&args, sizeof(args), uarg);
 }
 
@@ -135,13 +117,42 @@ static long evr_control_ioctl(struct file *file, unsigned int cmd,
 
 	switch (cmd) {
 	case EVERING_IOC_QUERY:
-		return evr_query(uarg);
+		return evr_query(file, uarg);
 	case EVERING_IOC_LISTEN:
 		return evr_listen(file, uarg);
 	case EVERING_IOC_CONNECT:
 		return evr_connect(file, uarg);
+	case EVERING_IOC_CREATE:
+		return evr_create(file, uarg);
+	case EVERING_IOC_OPEN:
+		return evr_open(file, uarg);
+	case EVERING_IOC_UNLINK:
+		return evr_unlink(file, uarg);
 	}
 	return -ENOTTY;
+}
+
+/* A control file belongs to a network namespace, as a socket does. */
+static int evr_control_open(struct inode *inode, struct file *file)
+{
+	struct evr_registry *registry;
+
+	registry = evr_registry_get(current->nsproxy->net_ns);
+	if (IS_ERR(registry))
+		return PTR_ERR(registry);
+	file->private_data = registry;
+	return 0;
+}
+
+static int evr_control_release(struct inode *inode, struct file *file)
+{
+	evr_registry_put(file->private_data);
+	return 0;
+}
+
+static int evr_control_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	return evr_registry_mmap(file->private_data, vma);
 }
 
 /*
@@ -150,7 +161,10 @@ static long evr_control_ioctl(struct file *file, unsigned int cmd,
  */
 static const struct file_operations evr_control_fops = {
 	.owner = THIS_MODULE,
+	.open = evr_control_open,
+	.release = evr_control_release,
 	.unlocked_ioctl = evr_control_ioctl,
+	.mmap = evr_control_mmap,
 	.llseek = noop_llseek,
 };
 
@@ -191,20 +205,22 @@ static int __init evr_init(void)
 
 	BUILD_BUG_ON(sizeof(struct evering_header) > PAGE_SIZE);
 	BUILD_BUG_ON(sizeof(struct evering_control) > PAGE_SIZE);
+	BUILD_BUG_ON(sizeof(struct evering_registry) > PAGE_SIZE);
+	BUILD_BUG_ON(PAGE_SIZE % sizeof(struct evering_registry_entry));
 
-	ret = evr_services_init();
+	ret = evr_registries_init();
 	if (ret)
 		return ret;
 	ret = misc_register(&evr_device);
 	if (ret)
-		evr_services_exit();
+		evr_registries_exit();
 	return ret;
 }
 
 static void __exit evr_exit(void)
 {
 	misc_deregister(&evr_device);
-	evr_services_exit();
+	evr_registries_exit();
 }
 
 module_init(evr_init);

@@ -19,7 +19,8 @@ static bool evr_vma_is_own(struct vm_area_struct *vma)
 {
 	struct evr_endpoint *ep = vma->vm_private_data;
 
-	return evr_vma_section(vma) == evr_own_section(ep->uring, ep->side);
+	return !ep->read_only &&
+	       evr_vma_section(vma) == evr_own_section(ep->uring, ep->side);
 }
 
 /*
@@ -156,7 +157,7 @@ int evr_mmap(struct file *file, struct vm_area_struct *vma)
 	if (vma->vm_flags & VM_EXEC)
 		return -EPERM;
 
-	own = index == EVERING_SECTION_A + ep->side;
+	own = !ep->read_only && index == EVERING_SECTION_A + ep->side;
 	if (!own && (vma->vm_flags & VM_WRITE))
 		return -EACCES;
 	if (own && !(vma->vm_flags & VM_WRITE))

@@ -1,53 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Service names of a network namespace: LISTEN and CONNECT. */
+/* Services: LISTEN and CONNECT. */
 #include <linux/anon_inodes.h>
 #include <linux/file.h>
 #include <linux/module.h>
-#include <linux/nsproxy.h>
 #include <linux/poll.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
-#include <linux/stringhash.h>
 #include <net/net_namespace.h>
-#include <net/netns/generic.h>
 
 #include "service.h"
 #include "trace.h"
-
-#define EVR_NAME_BUCKETS	64
-
-/* The names of one network namespace. */
-struct evr_net {
-	struct mutex lock;	/* names */
-	struct hlist_head names[EVR_NAME_BUCKETS];
-};
-
-static unsigned int evr_net_id;
-
-static struct hlist_head *evr_bucket(struct evr_net *en, const char *name)
-{
-	u32 hash = full_name_hash(NULL, name, strlen(name));
-
-	return &en->names[hash % EVR_NAME_BUCKETS];
-}
-
-static struct evr_service *evr_find(struct evr_net *en, const char *name)
-{
-	struct evr_service *service;
-
-	lockdep_assert_held(&en->lock);
-	hlist_for_each_entry(service, evr_bucket(en, name), node)
-		if (!strcmp(service->args.name, name))
-			return service;
-	return NULL;
-}
 
 static void evr_service_release_ref(struct kref *ref)
 {
 	struct evr_service *service = container_of(ref, struct evr_service, ref);
 
 	evr_id_put(&service->id);
-	put_net(service->net);
+	evr_uncharge(service->user, 0);
+	evr_registry_put(service->registry);
 	kfree(service);
 	atomic_long_dec(&evr_counters[EVR_SERVICES]);
 }
@@ -55,26 +25,6 @@ static void evr_service_release_ref(struct kref *ref)
 static void evr_service_put(struct evr_service *service)
 {
 	kref_put(&service->ref, evr_service_release_ref);
-}
-
-/* Mode bits as on a file; only "write" means anything. */
-static int evr_may_connect(const struct evr_service *service)
-{
-	struct user_namespace *ns = service->net->user_ns;
-	u32 mode = service->args.mode;
-
-	if (uid_eq(current_fsuid(), service->id.uid))
-		mode >>= 6;
-	else if (in_group_p(service->id.gid))
-		mode >>= 3;
-	if (mode & 0002)
-		return 0;
-	/* As for an inode: root of a namespace that knows the owner. */
-	if (kuid_has_mapping(ns, service->id.uid) &&
-	    kgid_has_mapping(ns, service->id.gid) &&
-	    ns_capable(ns, CAP_DAC_OVERRIDE))
-		return 0;
-	return -EACCES;
 }
 
 static int evr_within_limits(const struct evr_service *service,
@@ -129,11 +79,10 @@ static void evr_service_show(struct seq_file *m, struct file *file)
 static int evr_service_release(struct inode *inode, struct file *file)
 {
 	struct evr_service *service = file->private_data;
-	struct evr_net *en = net_generic(service->net, evr_net_id);
 
-	mutex_lock(&en->lock);
-	hlist_del_init(&service->node);
-	mutex_unlock(&en->lock);
+	spin_lock(&service->registry->lock);
+	evr_name_unbind(service->registry, &service->name);
+	spin_unlock(&service->registry->lock);
 
 	evr_refuse_clients(service);
 	evr_service_put(service);
@@ -171,7 +120,7 @@ int evr_listen(struct file *control, void __user *uarg)
 {
 	struct evr_service *service;
 	struct evering_listen args;
-	struct evr_net *en;
+	struct evr_registry *registry;
 	struct file *file;
 	int ret, fd;
 
@@ -192,12 +141,19 @@ int evr_listen(struct file *control, void __user *uarg)
 	INIT_LIST_HEAD(&service->clients);
 	init_waitqueue_head(&service->acceptors);
 	init_waitqueue_head(&service->pollers);
-	INIT_HLIST_NODE(&service->node);
+	registry = control->private_data;
+	get_net(registry->net);
+	service->registry = registry;
 	service->args = args;
-	service->net = get_net(current->nsproxy->net_ns);
+	service->name.owner = EVR_NAME_SERVICE;
+	strscpy_pad(service->name.name, args.name, sizeof(service->name.name));
 	evr_id_get(&service->id);
 	atomic_long_inc(&evr_counters[EVR_SERVICES]);
-	en = net_generic(service->net, evr_net_id);
+	ret = evr_charge(0, &service->user);
+	if (ret) {
+		evr_service_put(service);
+		return ret;
+	}
 
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0) {
@@ -213,12 +169,9 @@ int evr_listen(struct file *control, void __user *uarg)
 	}
 
 	/* Nothing that may be slow under the lock of all names. */
-	mutex_lock(&en->lock);
-	if (evr_find(en, args.name))
-		ret = -EEXIST;
-	else
-		hlist_add_head(&service->node, evr_bucket(en, args.name));
-	mutex_unlock(&en->lock);
+	spin_lock(&registry->lock);
+	ret = evr_name_bind(registry, &service->name);
+	spin_unlock(&registry->lock);
 	if (ret) {
 		put_unused_fd(fd);
 		fput(file);
@@ -236,22 +189,25 @@ int evr_listen(struct file *control, void __user *uarg)
  * nobody holds one whom ACCEPT cannot reach.
  */
 static struct evr_service *
-evr_find_service(const struct evering_connect *args)
+evr_find_service(struct evr_registry *registry,
+		 const struct evering_connect *args)
 {
-	struct net *net = current->nsproxy->net_ns;
-	struct evr_net *en = net_generic(net, evr_net_id);
-	struct evr_service *service;
+	struct evr_service *service = NULL;
+	struct evr_name *name;
 	int ret;
 
-	mutex_lock(&en->lock);
-	service = evr_find(en, args->name);
-	if (service)
+	spin_lock(&registry->lock);
+	name = evr_name_find(registry, EVR_NAME_SERVICE, args->name);
+	if (name) {
+		service = container_of(name, struct evr_service, name);
 		kref_get(&service->ref);
-	mutex_unlock(&en->lock);
+	}
+	spin_unlock(&registry->lock);
 	if (!service)
 		return ERR_PTR(-ECONNREFUSED);
 
-	ret = evr_may_connect(service);
+	ret = evr_may(registry->net->user_ns, &service->id, service->args.mode,
+		      0002);
 	if (!ret)
 		ret = evr_within_limits(service, &args->geometry);
 	if (!ret && evr_backlog_full(service))
@@ -272,6 +228,7 @@ evr_find_service(const struct evering_connect *args)
  */
 int evr_connect(struct file *control, void __user *uarg)
 {
+	struct evr_uring_params params;
 	struct evr_service *service;
 	struct evering_connect args;
 	struct evr_uring *uring;
@@ -289,10 +246,17 @@ int evr_connect(struct file *control, void __user *uarg)
 	if (!(control->f_mode & FMODE_WRITE))
 		return -EACCES;
 
-	service = evr_find_service(&args);
+	service = evr_find_service(control->private_data, &args);
 	if (IS_ERR(service))
 		return PTR_ERR(service);
-	uring = evr_uring_create(&args.geometry, args.name);
+	params = (struct evr_uring_params) {
+		.registry = control->private_data,
+		.kind = EVERING_KIND_CHANNEL,
+		.entry_flags = EVERING_ENTRY_CONNECTED,
+		.name = args.name,
+		.geometry = args.geometry,
+	};
+	uring = evr_uring_create(&params);
 	if (IS_ERR(uring)) {
 		ret = PTR_ERR(uring);
 		goto put_service;
@@ -300,14 +264,13 @@ int evr_connect(struct file *control, void __user *uarg)
 	/* Until ACCEPT, side B is whoever listens. */
 	uring->side[EVERING_SIDE_B].id = service->id;
 	get_pid(service->id.pid);
-	evr_uring_open_side(uring, EVERING_SIDE_A);
 
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0) {
 		ret = fd;
 		goto put_uring;
 	}
-	file = evr_endpoint_open(uring, EVERING_SIDE_A);
+	file = evr_endpoint_new(uring, EVERING_SIDE_A);
 	if (IS_ERR(file)) {
 		ret = PTR_ERR(file);
 		goto put_fd;
@@ -315,6 +278,12 @@ int evr_connect(struct file *control, void __user *uarg)
 	args.layout = uring->layout;
 	args.token = uring->token;
 	ret = evr_return_args(&args, sizeof(args), uarg);
+	if (ret)
+		goto put_file;
+	ret = evr_endpoint_attach(file, EVR_ATTACH_FIRST);
+	if (ret)
+		goto put_file;
+	ret = evr_registry_activate(uring);
 	if (ret)
 		goto put_file;
 	ret = evr_queue_client(service, uring);
@@ -338,53 +307,4 @@ put_uring:
 put_service:
 	evr_service_put(service);
 	return ret;
-}
-
-/* ------------------------------------------------------------- namespaces */
-
-static int __net_init evr_net_init(struct net *net)
-{
-	struct evr_net *en = net_generic(net, evr_net_id);
-	int i;
-
-	mutex_init(&en->lock);
-	for (i = 0; i < EVR_NAME_BUCKETS; i++)
-		INIT_HLIST_HEAD(&en->names[i]);
-	return 0;
-}
-
-/* A service holds its namespace, so there is nothing left to take down. */
-static void __net_exit evr_net_exit(struct net *net)
-{
-	struct evr_net *en = net_generic(net, evr_net_id);
-	int i;
-
-	for (i = 0; i < EVR_NAME_BUCKETS; i++)
-		WARN_ON_ONCE(!hlist_empty(&en->names[i]));
-	mutex_destroy(&en->lock);
-}
-
-static struct pernet_operations evr_net_ops = {
-	.init = evr_net_init,
-	.exit = evr_net_exit,
-	.id = &evr_net_id,
-	.size = sizeof(struct evr_net),
-};
-
-/**
- * evr_services_init() - a table of names in every network namespace
- *
- * Return: 0 or -errno.
- */
-int __init evr_services_init(void)
-{
-	return register_pernet_subsys(&evr_net_ops);
-}
-
-/**
- * evr_services_exit() - undo evr_services_init()
- */
-void evr_services_exit(void)
-{
-	unregister_pernet_subsys(&evr_net_ops);
 }

@@ -8,8 +8,9 @@
 /**
  * struct evr_service - a name that clients connect to
  * @ref:	the file, and each CONNECT in progress
- * @node:	in evr_net.names; evr_net.lock
- * @net:	a reference, so that the name table outlives its names
+ * @name:	bound while the file is open
+ * @registry:	that knows the name; a reference
+ * @user:	who is charged for it
  * @id:		who listens; constant
  * @args:	as given to LISTEN; constant
  * @lock:	protects @clients, @waiting and @closed
@@ -21,8 +22,9 @@
  */
 struct evr_service {
 	struct kref ref;
-	struct hlist_node node;
-	struct net *net;
+	struct evr_name name;
+	struct evr_registry *registry;
+	struct evr_user *user;
 	struct evr_id id;
 	struct evering_listen args;
 	spinlock_t lock;	/* clients, waiting, closed */

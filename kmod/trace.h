@@ -12,23 +12,25 @@
 #include <linux/tracepoint.h>
 
 TRACE_EVENT(evering_create,
-	TP_PROTO(u64 token, u32 sq_entries, u32 cq_entries, u64 bytes),
-	TP_ARGS(token, sq_entries, cq_entries, bytes),
+	TP_PROTO(u64 token, u32 kind, u32 sq_entries, u32 cq_entries, u64 bytes),
+	TP_ARGS(token, kind, sq_entries, cq_entries, bytes),
 	TP_STRUCT__entry(
 		__field(u64, token)
+		__field(u32, kind)
 		__field(u32, sq_entries)
 		__field(u32, cq_entries)
 		__field(u64, bytes)
 	),
 	TP_fast_assign(
 		__entry->token = token;
+		__entry->kind = kind;
 		__entry->sq_entries = sq_entries;
 		__entry->cq_entries = cq_entries;
 		__entry->bytes = bytes;
 	),
-	TP_printk("token=%llu sq_entries=%u cq_entries=%u bytes=%llu",
-		  __entry->token, __entry->sq_entries, __entry->cq_entries,
-		  __entry->bytes)
+	TP_printk("token=%llu kind=%u sq_entries=%u cq_entries=%u bytes=%llu",
+		  __entry->token, __entry->kind, __entry->sq_entries,
+		  __entry->cq_entries, __entry->bytes)
 );
 
 /* Who takes a side, in the initial namespaces. */
@@ -53,6 +55,9 @@ DEFINE_EVENT(evering_attach, evering_connect,
 	TP_PROTO(u64 token, u32 uid, int pid), TP_ARGS(token, uid, pid));
 
 DEFINE_EVENT(evering_attach, evering_accept,
+	TP_PROTO(u64 token, u32 uid, int pid), TP_ARGS(token, uid, pid));
+
+DEFINE_EVENT(evering_attach, evering_open,
 	TP_PROTO(u64 token, u32 uid, int pid), TP_ARGS(token, uid, pid));
 
 /* One ENTER that sleeps, unless it finds at once what it waits for. */

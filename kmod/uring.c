@@ -1,14 +1,55 @@
 // SPDX-License-Identifier: GPL-2.0
 /* A uring: geometry, pages, sides, and its end. */
 #include <linux/log2.h>
+#include <linux/nospec.h>
 #include <linux/overflow.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include <net/net_namespace.h>
 
 #include "internal.h"
 #include "trace.h"
 
 #define EVR_HEAP_ALIGN	4096U
+
+static const struct evr_kind evr_kinds[] = {
+	[EVERING_KIND_CHANNEL] = {
+		.name = "channel",
+		.ring = { true, true },
+		.heap = { true, true },
+	},
+	[EVERING_KIND_QUEUE] = {
+		.name = "queue",
+		.ring = { true, false },
+		.heap = { true, false },
+	},
+	[EVERING_KIND_TOPIC] = {
+		.name = "topic",
+		.ring = { true, false },
+		.heap = { true, false },
+		.many = { false, true },
+		.read_only = { false, true },
+	},
+	[EVERING_KIND_BUFFER] = {
+		.name = "buffer",
+		.heap = { true, false },
+		.many = { true, true },
+		.read_only = { false, true },
+	},
+};
+
+/**
+ * evr_kind() - what a kind of uring has
+ * @kind:	EVERING_KIND_*, or anything else from user space
+ *
+ * Return: NULL: there is no such kind.
+ */
+const struct evr_kind *evr_kind(u32 kind)
+{
+	if (kind >= ARRAY_SIZE(evr_kinds))
+		return NULL;
+	return &evr_kinds[array_index_nospec(kind, ARRAY_SIZE(evr_kinds))];
+}
 
 /* Whole pages of @bytes, or 0 where that does not fit. */
 static u64 evr_page_round(u64 bytes)
@@ -20,8 +61,19 @@ static u64 evr_page_round(u64 bytes)
 	return sum & PAGE_MASK;
 }
 
+/* Are these sizes of a ring that is there, or those of one that is not? */
+static bool evr_ring_valid(bool present, u32 entries, u32 slot)
+{
+	if (!present)
+		return !entries && !slot;
+	return is_power_of_2(entries) && entries <= EVERING_MAX_ENTRIES &&
+	       is_power_of_2(slot) && slot >= EVERING_MIN_SLOT_SIZE &&
+	       slot <= EVERING_MAX_SLOT_SIZE;
+}
+
 /* The only place that turns what a user asks for into offsets. */
-static int evr_layout(const struct evering_geometry *geometry,
+static int evr_layout(const struct evr_kind *kind,
+		      const struct evering_geometry *geometry,
 		      struct evering_layout *layout)
 {
 	u64 total;
@@ -38,12 +90,10 @@ static int evr_layout(const struct evering_geometry *geometry,
 		u64 heap = geometry->heap_size[ring];
 		u64 size;
 
-		if (!is_power_of_2(entries) || entries > EVERING_MAX_ENTRIES)
+		if (!evr_ring_valid(kind->ring[ring], entries, slot))
 			return -EINVAL;
-		if (!is_power_of_2(slot) || slot < EVERING_MIN_SLOT_SIZE ||
-		    slot > EVERING_MAX_SLOT_SIZE)
-			return -EINVAL;
-		if (!IS_ALIGNED(heap, EVR_HEAP_ALIGN))
+		if (!IS_ALIGNED(heap, EVR_HEAP_ALIGN) ||
+		    (heap && !kind->heap[ring]))
 			return -EINVAL;
 
 		/* At most 64 Ki slots of 4 KiB: no overflow up to here. */
@@ -59,6 +109,9 @@ static int evr_layout(const struct evering_geometry *geometry,
 			return -EINVAL;
 		layout->section_size[EVERING_SECTION_A + ring] = size;
 	}
+	/* There has to be something to share. */
+	if (!kind->ring[EVERING_RING_SQ] && !geometry->heap_size[0])
+		return -EINVAL;
 	return total > evr_max_uring_bytes() ? -EINVAL : 0;
 }
 
@@ -110,10 +163,14 @@ static void evr_uring_free(struct evr_uring *uring)
 {
 	int i;
 
+	evr_registry_release(uring);
 	for (i = 0; i < ARRAY_SIZE(uring->section); i++)
 		evr_section_free(&uring->section[i]);
 	for (i = 0; i < ARRAY_SIZE(uring->side); i++)
 		evr_id_put(&uring->side[i].id);
+	evr_id_put(&uring->creator);
+	evr_uncharge(uring->user, uring->bytes);
+	evr_registry_put(uring->registry);
 	kfree(uring);
 	atomic_long_dec(&evr_counters[EVR_URINGS]);
 }
@@ -149,25 +206,23 @@ static void evr_header_init(struct evr_uring *uring)
 
 /**
  * evr_uring_create() - everything that a uring will ever need
- * @geometry:	from user space
- * @name:	of its service
+ * @params:	what it is to be
  *
  * All memory is allocated here, so that shortage is -ENOMEM now and never
  * SIGBUS later.
  *
- * Return: a uring with one reference, both sides PENDING, or ERR_PTR():
- * -EINVAL for a geometry out of bounds, -ENOMEM, -EINTR when killed.
+ * Return: a uring with one reference, both sides PENDING, its entry reserved, or
+ * ERR_PTR(): -EINVAL for a geometry out of bounds, -EDQUOT, -ENOSPC, -ENOMEM,
+ * -EINTR when killed.
  */
-struct evr_uring *evr_uring_create(const struct evering_geometry *geometry,
-				   const char *name)
+struct evr_uring *evr_uring_create(const struct evr_uring_params *params)
 {
-	static atomic64_t last_token;
+	const struct evr_kind *kind = evr_kind(params->kind);
 	struct evering_layout layout;
 	struct evr_uring *uring;
-	u64 bytes = 0;
 	int ret, i;
 
-	ret = evr_layout(geometry, &layout);
+	ret = evr_layout(kind, &params->geometry, &layout);
 	if (ret)
 		return ERR_PTR(ret);
 
@@ -179,28 +234,48 @@ struct evr_uring *evr_uring_create(const struct evering_geometry *geometry,
 	kref_init(&uring->ref);
 	spin_lock_init(&uring->lock);
 	INIT_LIST_HEAD(&uring->backlog);
+	get_net(params->registry->net);
+	uring->registry = params->registry;
+	evr_id_get(&uring->creator);
+	uring->kind = params->kind;
+	uring->mode = params->mode;
+	uring->entry_flags = params->entry_flags;
+	uring->name.owner = EVR_NAME_URING;
+	strscpy_pad(uring->name.name, params->name, sizeof(uring->name.name));
 	uring->layout = layout;
-	uring->token = atomic64_inc_return(&last_token);
-	strscpy(uring->name, name, sizeof(uring->name));
-	for (i = 0; i < 2; i++)
-		uring->shift[i] = ilog2(layout.geometry.entries[i]);
+	for (i = 0; i < 2; i++) {
+		uring->side[i].many = kind->many[i];
+		if (kind->ring[i])
+			uring->shift[i] = ilog2(layout.geometry.entries[i]);
+	}
+	for (i = 0; i < ARRAY_SIZE(uring->section); i++)
+		uring->bytes += layout.section_size[i];
 
+	ret = evr_charge(uring->bytes, &uring->user);
+	if (ret)
+		goto free;
 	for (i = 0; i < ARRAY_SIZE(uring->section); i++) {
 		ret = evr_section_alloc(&uring->section[i],
 					layout.section_size[i]);
-		if (ret) {
-			evr_uring_free(uring);
-			return ERR_PTR(ret);
-		}
-		bytes += layout.section_size[i];
+		if (ret)
+			goto free;
 	}
+	/* Last, so that the registry does not fill with what fails. */
+	ret = evr_registry_reserve(uring);
+	if (ret)
+		goto free;
 
 	evr_header_init(uring);
 	for (i = 0; i < 2; i++)
 		evr_side_init(uring, i);
-	trace_evering_create(uring->token, layout.geometry.entries[0],
-			     layout.geometry.entries[1], bytes);
+	trace_evering_create(uring->token, uring->kind,
+			     layout.geometry.entries[0],
+			     layout.geometry.entries[1], uring->bytes);
 	return uring;
+
+free:
+	evr_uring_free(uring);
+	return ERR_PTR(ret);
 }
 
 /* Readers load state with acquire: a generation is seen with its state. */
@@ -209,6 +284,7 @@ static void evr_side_set_state(struct evr_uring *uring, unsigned int side,
 {
 	struct evering_side_words *words = &uring->header->side[side];
 
+	lockdep_assert_held(&uring->registry->lock);
 	lockdep_assert_held(&uring->lock);
 	WRITE_ONCE(words->generation, uring->side[side].generation);
 	/* pairs with evr_look() and evr_poll() */
@@ -217,38 +293,100 @@ static void evr_side_set_state(struct evr_uring *uring, unsigned int side,
 	smp_store_release(&words->state, state);
 }
 
-/**
- * evr_uring_open_side() - the current process takes a side
- * @uring:	the uring
- * @side:	PENDING until now, or DEAD and then it stays so
- */
-void evr_uring_open_side(struct evr_uring *uring, unsigned int side)
+static bool evr_uring_alive(const struct evr_uring *uring)
 {
-	struct evr_id id, old;
-
-	evr_id_get(&id);
-	spin_lock(&uring->lock);
-	old = uring->side[side].id;
-	uring->side[side].id = id;
-	if (uring->side[side].state == EVERING_STATE_PENDING)
-		evr_side_set_state(uring, side, EVERING_STATE_OPEN);
-	spin_unlock(&uring->lock);
-	evr_id_put(&old);
+	return uring->side[EVERING_SIDE_A].endpoints ||
+	       uring->side[EVERING_SIDE_B].endpoints;
 }
 
 /**
- * evr_uring_kill_side() - a side has lost its last endpoint, or never got one
+ * evr_uring_attach() - one more endpoint of a side
  * @uring:	the uring
- * @side:	the side; what it has committed stays readable
+ * @side:	the side
+ * @how:	what must hold; looked at and done in one step
  *
- * Wakes whoever waits on either side, so that the living learn it at once.
+ * Return: 0; -ESTALE: the entry is not active, or -EBADFD with
+ * %EVR_ATTACH_DUP; -EPIPE: the side is dead; -EBUSY: it is taken.
  */
-void evr_uring_kill_side(struct evr_uring *uring, unsigned int side)
+int evr_uring_attach(struct evr_uring *uring, unsigned int side,
+		     enum evr_attach how)
 {
+	struct evr_side *s = &uring->side[side];
+	struct evr_id id;
+	int ret = 0;
+
+	evr_id_get(&id);
+	spin_lock(&uring->registry->lock);
 	spin_lock(&uring->lock);
-	evr_side_set_state(uring, side, EVERING_STATE_DEAD);
+	if (how == EVR_ATTACH_OPEN &&
+	    (uring->entry_state != EVERING_ENTRY_ACTIVE ||
+	     !evr_uring_alive(uring))) {
+		ret = -ESTALE;
+	} else if (how == EVR_ATTACH_DUP && !s->endpoints) {
+		ret = -EBADFD;
+	} else if (s->state == EVERING_STATE_DEAD) {
+		ret = -EPIPE;
+	} else if (s->endpoints && !s->many) {
+		ret = -EBUSY;
+	} else {
+		if (!s->endpoints++) {
+			swap(s->id, id);
+			evr_side_set_state(uring, side, EVERING_STATE_OPEN);
+		}
+	}
 	spin_unlock(&uring->lock);
+	if (!ret)
+		evr_registry_update(uring);
+	spin_unlock(&uring->registry->lock);
+	evr_id_put(&id);
+	return ret;
+}
+
+/* Those who wait learn it at once. */
+static void evr_uring_announce(struct evr_uring *uring, unsigned int side)
+{
 	trace_evering_death(uring->token, side);
 	evr_wake_all(uring, EVERING_SIDE_A);
 	evr_wake_all(uring, EVERING_SIDE_B);
+}
+
+/**
+ * evr_uring_detach() - an endpoint has died
+ * @uring:	the uring
+ * @side:	of the endpoint; what it has committed stays readable
+ */
+void evr_uring_detach(struct evr_uring *uring, unsigned int side)
+{
+	struct evr_side *s = &uring->side[side];
+	bool alive;
+
+	spin_lock(&uring->registry->lock);
+	spin_lock(&uring->lock);
+	if (!--s->endpoints)
+		evr_side_set_state(uring, side, s->many ? EVERING_STATE_PENDING :
+							  EVERING_STATE_DEAD);
+	alive = evr_uring_alive(uring);
+	spin_unlock(&uring->lock);
+	evr_registry_update(uring);
+	spin_unlock(&uring->registry->lock);
+	/* With no endpoint nobody can have attached one in the meantime. */
+	if (!alive)
+		evr_registry_retire(uring);
+	evr_uring_announce(uring, side);
+}
+
+/**
+ * evr_uring_kill_side() - a side will never get an endpoint
+ * @uring:	the uring, in no backlog any more
+ * @side:	the side, PENDING
+ */
+void evr_uring_kill_side(struct evr_uring *uring, unsigned int side)
+{
+	spin_lock(&uring->registry->lock);
+	spin_lock(&uring->lock);
+	evr_side_set_state(uring, side, EVERING_STATE_DEAD);
+	spin_unlock(&uring->lock);
+	evr_registry_update(uring);
+	spin_unlock(&uring->registry->lock);
+	evr_uring_announce(uring, side);
 }

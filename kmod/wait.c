@@ -42,6 +42,11 @@ struct evr_waiter {
 
 /* -------------------------------------------------------- looking at rings */
 
+static bool evr_has_ring(const struct evr_uring *uring, unsigned int producer)
+{
+	return uring->layout.geometry.entries[producer];
+}
+
 /*
  * Is there something to learn at position @pos of the ring that @producer
  * writes?  A lie counts: the library turns it into -EPROTO.
@@ -173,6 +178,8 @@ static void evr_announce(struct evr_uring *uring, unsigned int side)
 	/* Both pair with the full barrier before the library's load of them. */
 	WRITE_ONCE(evr_ring_words(uring, !side)->wake_at, wake_at);
 	WRITE_ONCE(evr_ring_words(uring, side)->space_at, space_at);
+	WRITE_ONCE(uring->entry->side[side].sleepers,
+		   uring->side[side].nr_sleepers);
 }
 
 /* The doorbell's @key is set; with NULL everybody wakes and looks. */
@@ -466,9 +473,13 @@ __poll_t evr_poll(struct file *file, struct poll_table_struct *table)
 		mask |= EPOLLOUT;
 	if (READ_ONCE(ep->dead))
 		mask |= EPOLLERR;
-	if (evr_slot_ready(uring, !ep->side, head))
+	/* Where many read, each keeps its position to itself. */
+	if (evr_has_ring(uring, !ep->side) && !uring->side[ep->side].many &&
+	    evr_slot_ready(uring, !ep->side, head))
 		mask |= EPOLLIN;
-	if (evr_space_ready(uring, ep->side, tail))
+	if (evr_has_ring(uring, ep->side) &&
+	    (uring->side[!ep->side].many ||
+	     evr_space_ready(uring, ep->side, tail)))
 		mask |= EPOLLOUT;
 	if (mask & EPOLLIN)
 		mask |= EPOLLRDNORM;

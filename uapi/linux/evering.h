@@ -36,7 +36,7 @@
 #define EVERING_ABI_VERSION	1
 #define EVERING_HEADER_MAGIC	0x45565247U	/* "GRVE" in memory */
 
-#define EVERING_NAME_MAX	63	/* bytes in a service name, without NUL */
+#define EVERING_NAME_MAX	63	/* bytes in a name, without NUL */
 #define EVERING_MAX_ENTRIES	65536U	/* slots in a ring */
 #define EVERING_MIN_SLOT_SIZE	64U
 #define EVERING_MAX_SLOT_SIZE	4096U
@@ -177,11 +177,30 @@ EVERING_OFFSET_IS(struct evering_cqe, data, 32);
 
 /* --------------------------------------------------------------- geometry */
 
+/*
+ * What a uring is used for.  A kind is a choice of rings and of who may be on
+ * their ends; the memory is laid out by the same rules for all.
+ *
+ *		SQ	CQ	side A			side B
+ *	channel	yes	yes	one			one
+ *	queue	yes	no	one			one
+ *	topic	yes	no	one, publishes		many, read only
+ *	buffer	no	no	many, read and write	many, read only
+ */
+#define EVERING_KIND_CHANNEL	0U
+#define EVERING_KIND_QUEUE	1U
+#define EVERING_KIND_TOPIC	2U
+#define EVERING_KIND_BUFFER	3U
+#define EVERING_KIND_ANY	(~(__u32)0)	/* in OPEN */
+
 /**
- * struct evering_geometry - what a client asks for
- * @entries:	slots of SQ and CQ; powers of two, 1 to EVERING_MAX_ENTRIES
- * @slot_size:	bytes of a slot of SQ and CQ; powers of two, 64 to 4096
- * @heap_size:	bytes of heap A and heap B; multiples of 4096, may be 0
+ * struct evering_geometry - the sizes that the creator asks for
+ * @entries:	slots of SQ and CQ; powers of two, 1 to EVERING_MAX_ENTRIES, and
+ *		0 for a ring that the kind does not have
+ * @slot_size:	bytes of a slot of SQ and CQ; powers of two, 64 to 4096, and 0
+ *		for a ring that the kind does not have
+ * @heap_size:	bytes of heap A and heap B; multiples of 4096, may be 0.  Only
+ *		channels have a heap B; a buffer is its heap A.
  */
 struct evering_geometry {
 	__u32 entries[2];
@@ -233,13 +252,14 @@ struct evering_ring_words {
 EVERING_SIZE_IS(struct evering_ring_words, 256);
 EVERING_OFFSET_IS(struct evering_ring_words, space_at, 128);
 
-#define EVERING_STATE_PENDING	0	/* side B before ACCEPT */
+#define EVERING_STATE_PENDING	0	/* nobody has it: before ACCEPT or OPEN */
 #define EVERING_STATE_OPEN	1
 #define EVERING_STATE_DEAD	2
 
 /**
  * struct evering_side_words - the state of one side; written by the kernel
- * @state:	EVERING_STATE_*; DEAD is final
+ * @state:	EVERING_STATE_*; DEAD is final.  A side that may have many
+ *		endpoints is PENDING again when the last of them has gone.
  * @generation:	counts the lives of this side; WAIT takes the one it has seen
  */
 struct evering_side_words {
@@ -253,7 +273,7 @@ EVERING_SIZE_IS(struct evering_side_words, 128);
  * struct evering_header - section HEADER
  * @magic:	EVERING_HEADER_MAGIC
  * @abi_version: EVERING_ABI_VERSION
- * @token:	names this uring; never used twice while the module is loaded
+ * @token:	of the uring, see struct evering_registry_entry
  * @layout:	as CONNECT and ACCEPT return it
  * @ring:	by EVERING_RING_*
  * @side:	by EVERING_SIDE_*
@@ -299,6 +319,123 @@ EVERING_OFFSET_IS(struct evering_control, head, 128);
 EVERING_OFFSET_IS(struct evering_control, closed, 256);
 EVERING_SIZE_IS(struct evering_control, 512);
 
+/* --------------------------------------------------------------- registry */
+
+#define EVERING_REGISTRY_MAGIC	 0x42554652U	/* "RFUB" in memory */
+#define EVERING_REGISTRY_VERSION 1U
+#define EVERING_MAX_REGISTRY	 65536U		/* entries */
+
+/*
+ * A token names a uring in its network namespace.  The low bits are its index
+ * in the registry, the others a generation that is never given twice while the
+ * module is loaded: a stale token is refused.
+ */
+#define EVERING_TOKEN_INDEX_BITS 16
+#define EVERING_TOKEN_INDEX(token) \
+	((__u32)((token) & ((1U << EVERING_TOKEN_INDEX_BITS) - 1)))
+
+#define EVERING_ENTRY_FREE	 0U
+#define EVERING_ENTRY_ALLOCATING 1U	/* being made: cannot be opened yet */
+#define EVERING_ENTRY_ACTIVE	 2U
+#define EVERING_ENTRY_MARKED	 3U	/* for deletion: cannot be opened any more */
+
+#define EVERING_ENTRY_NAMED	 (1U << 0)	/* OPEN finds it by its name */
+#define EVERING_ENTRY_CONNECTED	 (1U << 1)	/* by CONNECT: OPEN refuses it */
+
+/**
+ * struct evering_registry - what mmap of /dev/evering begins with
+ * @magic:	EVERING_REGISTRY_MAGIC
+ * @version:	EVERING_REGISTRY_VERSION
+ * @capacity:	entries that there can be
+ * @entry_size:	bytes from one entry to the next
+ * @entries_offset: of entry 0, from the start of the mapping
+ * @used:	only entries below this index have ever been used
+ * @active_count: entries that are ACTIVE
+ * @next_token:	all tokens of this namespace so far are below it
+ * @global_epoch: raised after an entry has left ACTIVE, before its memory goes.
+ *		Who reads it, opens a token, and later finds it unchanged, knows
+ *		that the token is still ACTIVE.
+ *
+ * The whole of it is mapped at offset 0, read-only, with the size that QUERY
+ * tells.  It is that of the network namespace in which /dev/evering was opened.
+ */
+struct evering_registry {
+	__u32 magic;
+	__u32 version;
+	__u32 capacity;
+	__u32 entry_size;
+	__u32 entries_offset;
+	__u32 used;
+	__u32 active_count;
+	__u32 __resv0;
+	__u64 next_token;
+	__u64 __resv1[11];
+	__u64 global_epoch;
+	__u64 __resv2[15];
+};
+EVERING_OFFSET_IS(struct evering_registry, global_epoch, 128);
+EVERING_SIZE_IS(struct evering_registry, 256);
+
+/**
+ * struct evering_registry_side - one side of an entry
+ * @state:	EVERING_STATE_*
+ * @endpoints:	that are alive
+ * @sleepers:	threads in ENTER; changes at any time
+ * @__resv:	0
+ */
+struct evering_registry_side {
+	__u32 state;
+	__u32 endpoints;
+	__u32 sleepers;
+	__u32 __resv;
+};
+
+/**
+ * struct evering_registry_entry - one uring
+ * @seq:	odd while the kernel changes the entry.  Who finds it even and
+ *		the same before (acquire) and after (acquire fence) has a
+ *		consistent copy, @sleepers apart.
+ * @state:	EVERING_ENTRY_*
+ * @token:	0 where the entry is FREE
+ * @kind:	EVERING_KIND_*
+ * @flags:	EVERING_ENTRY_NAMED, EVERING_ENTRY_CONNECTED
+ * @mode:	who may open it: 0200 the owner side A, 0400 side B, and so on
+ * @uid:	of the creator, in the user namespace that owns the network
+ *		namespace
+ * @gid:	likewise
+ * @pid:	of the creator, as it saw itself; for people, not for programs
+ * @ref_count:	endpoints that are alive, of both sides
+ * @__resv0:	0
+ * @bytes:	of shared memory
+ * @__resv1:	0
+ * @geometry:	as created
+ * @side:	by EVERING_SIDE_*
+ * @name:	its own, or that of the service it was connected to, or empty
+ * @__resv2:	0
+ */
+struct evering_registry_entry {
+	__u32 seq;
+	__u32 state;
+	__u64 token;
+	__u32 kind;
+	__u32 flags;
+	__u32 mode;
+	__u32 uid;
+	__u32 gid;
+	__s32 pid;
+	__u32 ref_count;
+	__u32 __resv0;
+	__u64 bytes;
+	__u64 __resv1;
+	struct evering_geometry geometry;
+	struct evering_registry_side side[2];
+	char name[EVERING_NAME_MAX + 1];
+	__u64 __resv2[8];
+};
+EVERING_OFFSET_IS(struct evering_registry_entry, geometry, 64);
+EVERING_OFFSET_IS(struct evering_registry_entry, name, 128);
+EVERING_SIZE_IS(struct evering_registry_entry, 256);
+
 /* ------------------------------------------------------------------ ioctls */
 
 /*
@@ -318,12 +455,17 @@ EVERING_SIZE_IS(struct evering_control, 512);
 #define EVERING_IOC_QUERY	_IO(EVERING_IOC_MAGIC, 0x00)
 #define EVERING_IOC_LISTEN	_IO(EVERING_IOC_MAGIC, 0x01) /* returns an fd */
 #define EVERING_IOC_CONNECT	_IO(EVERING_IOC_MAGIC, 0x02) /* returns an fd */
+#define EVERING_IOC_CREATE	_IO(EVERING_IOC_MAGIC, 0x03) /* returns an fd */
+#define EVERING_IOC_OPEN	_IO(EVERING_IOC_MAGIC, 0x04) /* returns an fd */
+#define EVERING_IOC_UNLINK	_IO(EVERING_IOC_MAGIC, 0x05)
 /* on a service */
 #define EVERING_IOC_ACCEPT	_IO(EVERING_IOC_MAGIC, 0x10) /* returns an fd */
 /* on an endpoint */
 #define EVERING_IOC_ENTER	_IO(EVERING_IOC_MAGIC, 0x20)
 #define EVERING_IOC_SHUTDOWN	_IO(EVERING_IOC_MAGIC, 0x21)
 #define EVERING_IOC_PEER	_IO(EVERING_IOC_MAGIC, 0x22)
+#define EVERING_IOC_DUP		_IO(EVERING_IOC_MAGIC, 0x23) /* returns an fd */
+#define EVERING_IOC_INFO	_IO(EVERING_IOC_MAGIC, 0x24)
 
 #define EVERING_NO_DEADLINE	(~(__u64)0)
 
@@ -337,6 +479,9 @@ EVERING_SIZE_IS(struct evering_control, 512);
  * @max_backlog:	out: most connections that wait for ACCEPT
  * @features:		out: EVERING_FEATURE_*, none yet
  * @max_uring_bytes:	out: most bytes of a uring, its three sections together
+ * @registry_bytes:	out: to map of /dev/evering at offset 0
+ * @user_bytes:		out: most bytes of all urings that one user has created
+ * @user_entries:	out: most urings and services of one user
  */
 struct evering_query {
 	__u32 size;
@@ -347,8 +492,11 @@ struct evering_query {
 	__u32 max_backlog;
 	__u64 features;
 	__u64 max_uring_bytes;
+	__u64 registry_bytes;
+	__u64 user_bytes;
+	__u64 user_entries;
 };
-EVERING_SIZE_IS(struct evering_query, 40);
+EVERING_SIZE_IS(struct evering_query, 64);
 
 /**
  * struct evering_listen - EVERING_IOC_LISTEN: bind a service name
@@ -363,8 +511,10 @@ EVERING_SIZE_IS(struct evering_query, 40);
  * @max_slot_size:	likewise, bytes of a slot
  * @max_heap_size:	likewise, bytes of each heap
  *
- * Names are per network namespace.  -EEXIST: the name is taken;
- * -ENAMETOOLONG: no NUL; -EACCES: /dev/evering is not open for writing.
+ * Names belong to the network namespace in which /dev/evering was opened; those
+ * of services are apart from those of urings.  -EEXIST: the name is taken;
+ * -ENAMETOOLONG: no NUL; -EACCES: /dev/evering is not open for writing;
+ * -EDQUOT: the user has too many urings and services.
  */
 struct evering_listen {
 	__u32 size;
@@ -390,7 +540,8 @@ EVERING_SIZE_IS(struct evering_listen, 96);
  * Returns at once; requests may be queued before the server accepts.
  * -ECONNREFUSED: nobody listens; -EACCES: no right; -EAGAIN: backlog full;
  * -ERANGE: more than the service allows; -EINVAL: no such geometry;
- * -ENOMEM: the memory, or the caller's cgroup, does not allow it.
+ * -ENOMEM: the memory, or the caller's cgroup, does not allow it; -EDQUOT: the
+ * user has as much as one may have; -ENOSPC: the registry is full.
  */
 struct evering_connect {
 	__u32 size;
@@ -401,6 +552,86 @@ struct evering_connect {
 	__u64 token;
 };
 EVERING_SIZE_IS(struct evering_connect, 200);
+
+/**
+ * struct evering_create - EVERING_IOC_CREATE: a new uring
+ * @size:	in: sizeof(struct evering_create)
+ * @flags:	in: 0
+ * @name:	in: for OPEN; empty where the token is to be the only name
+ * @kind:	in: EVERING_KIND_*
+ * @mode:	in: who may open it, as on a file.  Write (0222) opens side A,
+ *		read (0444) opens side B.
+ * @side:	in: that the caller takes; side A but in channels and queues
+ * @__resv:	in: 0
+ * @geometry:	in
+ * @layout:	out
+ * @token:	out
+ *
+ * The entry in the registry, and with it the name, lasts as long as an endpoint
+ * of the uring is alive.
+ * -EEXIST: the name is taken; -EACCES: /dev/evering is not open for writing;
+ * -EOPNOTSUPP: no such kind; else as in struct evering_connect.
+ */
+struct evering_create {
+	__u32 size;
+	__u32 flags;
+	char name[EVERING_NAME_MAX + 1];
+	__u32 kind;
+	__u32 mode;
+	__u32 side;
+	__u32 __resv;
+	struct evering_geometry geometry;
+	struct evering_layout layout;
+	__u64 token;
+};
+EVERING_SIZE_IS(struct evering_create, 216);
+
+/**
+ * struct evering_open - EVERING_IOC_OPEN: an endpoint of a uring that is there
+ * @size:	in: sizeof(struct evering_open)
+ * @flags:	in: 0
+ * @token:	in: of the uring, or 0 to look for @name; out
+ * @name:	in: of the uring, or empty to look for @token
+ * @kind:	in: that it must have, or EVERING_KIND_ANY; out
+ * @side:	in: to take
+ * @layout:	out
+ *
+ * Side B of a topic or a buffer is read-only: its descriptor is O_RDONLY.
+ * -ENOENT: no such token or name; -ESTALE: the token's uring is not active, any
+ * more or yet; -EACCES: no right, or for side A /dev/evering is not open for
+ * writing, or the uring was made by CONNECT; -EPROTOTYPE: another kind; -EBUSY:
+ * the side is taken; -EPIPE: the side has died; -EINVAL: both token and name, or
+ * neither.
+ */
+struct evering_open {
+	__u32 size;
+	__u32 flags;
+	__u64 token;
+	char name[EVERING_NAME_MAX + 1];
+	__u32 kind;
+	__u32 side;
+	struct evering_layout layout;
+};
+EVERING_SIZE_IS(struct evering_open, 176);
+
+/**
+ * struct evering_unlink - EVERING_IOC_UNLINK: take it out of the registry
+ * @size:	sizeof(struct evering_unlink)
+ * @flags:	0
+ * @token:	of the uring, or 0 to look for @name
+ * @name:	of the uring, or empty to look for @token
+ *
+ * Nobody can open it any more, and its name is free.  Its endpoints live on.
+ * -ENOENT, -ESTALE, -EINVAL: as in struct evering_open; -EACCES: it belongs to
+ * another user, or /dev/evering is not open for writing.
+ */
+struct evering_unlink {
+	__u32 size;
+	__u32 flags;
+	__u64 token;
+	char name[EVERING_NAME_MAX + 1];
+};
+EVERING_SIZE_IS(struct evering_unlink, 80);
 
 #define EVERING_ACCEPT_NONBLOCK	(1U << 0)
 
@@ -512,5 +743,45 @@ struct evering_peer {
 	__s32 pid;
 };
 EVERING_SIZE_IS(struct evering_peer, 24);
+
+/**
+ * struct evering_dup - EVERING_IOC_DUP: one more endpoint of the same side
+ * @size:	sizeof(struct evering_dup)
+ * @flags:	0
+ *
+ * For another process, which maps it: an endpoint belongs to one.
+ * -EOPNOTSUPP: this side has one endpoint only; -EBADFD: this one is dead.
+ */
+struct evering_dup {
+	__u32 size;
+	__u32 flags;
+};
+EVERING_SIZE_IS(struct evering_dup, 8);
+
+/**
+ * struct evering_info - EVERING_IOC_INFO: what a descriptor that came by a Unix
+ * socket stands for
+ * @size:	in: sizeof(struct evering_info)
+ * @flags:	in: 0
+ * @kind:	out: EVERING_KIND_*
+ * @side:	out: EVERING_SIDE_*
+ * @mode:	out: as created
+ * @read_only:	out: 1 where no section may be mapped to write
+ * @token:	out
+ * @layout:	out
+ * @name:	out: its own, or that of the service it was connected to
+ */
+struct evering_info {
+	__u32 size;
+	__u32 flags;
+	__u32 kind;
+	__u32 side;
+	__u32 mode;
+	__u32 read_only;
+	__u64 token;
+	struct evering_layout layout;
+	char name[EVERING_NAME_MAX + 1];
+};
+EVERING_SIZE_IS(struct evering_info, 184);
 
 #endif /* _UAPI_LINUX_EVERING_H */
