@@ -13,7 +13,7 @@ INCLUDES := -Iuapi -Ilib/include
 override CFLAGS := -std=c11 -D_GNU_SOURCE -O2 -g $(WARN) $(INCLUDES) $(CFLAGS)
 
 LIB_SRC := $(sort $(wildcard lib/*.c))
-LIB_HDR := $(wildcard lib/*.h lib/include/*.h uapi/linux/*.h)
+LIB_HDR := $(wildcard lib/*.h lib/include/*.h lib/include/evering/*.h uapi/linux/*.h)
 
 all: lib
 
@@ -69,7 +69,10 @@ install: lib
 		>$(DESTDIR)$(PREFIX)/lib/pkgconfig/libevering.pc
 	install -d $(DESTDIR)$(PREFIX)/share/man/man3
 	install -m 644 lib/evering.3 $(DESTDIR)$(PREFIX)/share/man/man3
+	install -d $(DESTDIR)$(PREFIX)/include/evering
 	install -m 644 lib/include/evering.h $(DESTDIR)$(PREFIX)/include
+	install -m 644 lib/include/evering/buffer.h lib/include/evering/registry.h \
+		$(DESTDIR)$(PREFIX)/include/evering
 	install -m 644 uapi/linux/evering.h $(DESTDIR)$(PREFIX)/include/linux
 
 # ------------------------------------------------------------------- module

@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: MIT OR LGPL-2.1 */
 /* Services and endpoints of /dev/evering. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "internal.h"
-
-#define DEVICE "/dev/evering"
 
 #define DEFAULT_MODE	0200
 #define DEFAULT_BACKLOG	128
@@ -19,35 +15,10 @@ struct evering_service {
 	int fd;
 };
 
-static int evr_ioctl(int fd, unsigned long request, const void *args)
-{
-	int ret = ioctl(fd, request, args);
-
-	return ret < 0 ? -errno : ret;
-}
-
-/* One request to the control device. */
-static int evr_control(unsigned long request, const void *args)
-{
-	int fd, ret;
-
-	fd = open(DEVICE, O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	ret = evr_ioctl(fd, request, args);
-	close(fd);
-	return ret;
-}
-
-static int evr_copy_name(char *to, const char *name)
-{
-	size_t len = strlen(name);
-
-	if (len > EVERING_NAME_MAX)
-		return -ENAMETOOLONG;
-	memcpy(to, name, len + 1);
-	return 0;
-}
+static const struct evering_geometry evr_default_geometry = {
+	.entries = { DEFAULT_ENTRIES, DEFAULT_ENTRIES },
+	.slot_size = { EVERING_MIN_SLOT_SIZE, EVERING_MIN_SLOT_SIZE },
+};
 
 /* ---------------------------------------------------------------- backend */
 
@@ -81,19 +52,11 @@ static const struct evr_backend evr_device = {
 	.detach = evr_device_detach,
 };
 
-static int evr_map(int fd, const struct evering_layout *layout,
-		   unsigned int section, int prot, void **at)
+static int evr_map_section(int fd, const struct evering_layout *layout,
+			   unsigned int section, int prot, void **at)
 {
-	void *p;
-
-	/* MAP_POPULATE: faults now rather than in the middle of a message. */
-	p = mmap(NULL, layout->section_size[section], prot,
-		 MAP_SHARED | MAP_POPULATE, fd,
-		 (off_t)EVERING_MMAP_OFFSET(section));
-	if (p == MAP_FAILED)
-		return -errno;
-	*at = p;
-	return 0;
+	return evr_map(fd, layout->section_size[section], prot,
+		       EVERING_MMAP_OFFSET(section), at);
 }
 
 /* Takes @fd, also where it fails. */
@@ -106,14 +69,14 @@ static int evr_attach(int fd, unsigned int side,
 	int ret;
 
 	/* The own section first: from then on a SIGKILL is noticed at once. */
-	ret = evr_map(fd, layout, EVERING_SECTION_A + side,
-		      PROT_READ | PROT_WRITE, &own);
+	ret = evr_map_section(fd, layout, EVERING_SECTION_A + side,
+			      PROT_READ | PROT_WRITE, &own);
 	if (!ret)
-		ret = evr_map(fd, layout, EVERING_SECTION_HEADER, PROT_READ,
-			      &header);
+		ret = evr_map_section(fd, layout, EVERING_SECTION_HEADER,
+				      PROT_READ, &header);
 	if (!ret)
-		ret = evr_map(fd, layout, EVERING_SECTION_A + !side, PROT_READ,
-			      &peer);
+		ret = evr_map_section(fd, layout, EVERING_SECTION_A + !side,
+				      PROT_READ, &peer);
 	memory.header = header;
 	memory.own = own;
 	memory.peer = peer;
@@ -212,23 +175,76 @@ EXPORT int evering_connect(const char *name,
 {
 	struct evering_connect args = {
 		.size = sizeof(args),
-		.geometry = {
-			.entries = { DEFAULT_ENTRIES, DEFAULT_ENTRIES },
-			.slot_size = { EVERING_MIN_SLOT_SIZE,
-				       EVERING_MIN_SLOT_SIZE },
-		},
+		.geometry = geometry ? *geometry : evr_default_geometry,
 	};
 	int fd, ret;
 
 	ret = evr_copy_name(args.name, name);
 	if (ret)
 		return ret;
-	if (geometry)
-		args.geometry = *geometry;
 	fd = evr_control(EVERING_IOC_CONNECT, &args);
 	if (fd < 0)
 		return fd;
 	return evr_attach(fd, EVERING_SIDE_A, &args.layout, args.token, ep);
+}
+
+/* --------------------------------------------------------- without service */
+
+EXPORT int evering_channel_create(const char *name, uint32_t mode,
+				  const struct evering_geometry *geometry,
+				  struct evering **ep)
+{
+	struct evering_create args = {
+		.size = sizeof(args),
+		.kind = EVERING_KIND_CHANNEL,
+		.mode = mode,
+		.side = EVERING_SIDE_A,
+		.geometry = geometry ? *geometry : evr_default_geometry,
+	};
+	int fd, ret;
+
+	ret = evr_copy_name(args.name, name);
+	if (ret)
+		return ret;
+	fd = evr_control(EVERING_IOC_CREATE, &args);
+	if (fd < 0)
+		return fd;
+	return evr_attach(fd, EVERING_SIDE_A, &args.layout, args.token, ep);
+}
+
+EXPORT int evering_channel_open(const char *name, uint64_t token,
+				struct evering **ep)
+{
+	struct evering_open args = {
+		.size = sizeof(args),
+		.kind = EVERING_KIND_CHANNEL,
+		.side = EVERING_SIDE_B,
+		.token = token,
+	};
+	int fd, ret;
+
+	ret = evr_copy_name(args.name, name);
+	if (ret)
+		return ret;
+	fd = evr_control(EVERING_IOC_OPEN, &args);
+	if (fd < 0)
+		return fd;
+	return evr_attach(fd, EVERING_SIDE_B, &args.layout, args.token, ep);
+}
+
+EXPORT int evering_channel_from_fd(int fd, struct evering **ep)
+{
+	struct evering_info info = { .size = sizeof(info) };
+	int ret;
+
+	ret = evr_ioctl(fd, EVERING_IOC_INFO, &info);
+	if (!ret && info.kind != EVERING_KIND_CHANNEL)
+		ret = -EPROTOTYPE;
+	if (ret) {
+		close(fd);
+		return ret;
+	}
+	return evr_attach(fd, info.side, &info.layout, info.token, ep);
 }
 
 /* ---------------------------------------------------------------- endpoint */

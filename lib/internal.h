@@ -77,6 +77,23 @@ struct evering {
 	const struct evr_backend *backend;
 };
 
+/**
+ * struct evering_registry_view - the registry, mapped
+ * @header:	where it begins
+ * @bytes:	of the mapping
+ */
+struct evering_registry_view {
+	const struct evering_registry *header;
+	uint64_t bytes;
+};
+
+/* device.c */
+int evr_ioctl(int fd, unsigned long request, const void *args);
+int evr_open_control(int flags);
+int evr_control(unsigned long request, const void *args);
+int evr_copy_name(char *to, const char *name);
+int evr_map(int fd, uint64_t size, int prot, uint64_t offset, void **at);
+
 /* endpoint.c */
 int evr_endpoint_new(unsigned int side, const struct evering_layout *layout,
 		     const struct evr_memory *memory,

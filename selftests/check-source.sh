@@ -59,7 +59,7 @@ header() {
 
 # The shared library exports what the header declares, and nothing else.
 symbols() {
-	grep -ohE '\bevering_[a-z_]+\(' lib/include/evering.h | tr -d '(' | sort -u >"$tmp/declared"
+	grep -ohE '\bevering_[a-z_]+\(' lib/include/evering.h lib/include/evering/*.h | tr -d '(' | sort -u >"$tmp/declared"
 	nm -D --defined-only build/lib/libevering.so | awk '$2 == "T" { sub(/@.*/, "", $3); print $3 }' |
 		sort -u >"$tmp/exported"
 	# Names in comments end in "()" as well, and are declared too.

@@ -205,7 +205,7 @@ TEST_F(trace, one_life_of_a_channel)
 		 (unsigned long long)c.token, ##__VA_ARGS__);		\
 	count_events(text, event, fields);				\
 })
-	EXPECT_EQ(1, EVENTS("create", " sq_entries=8 cq_entries=16 bytes=%llu",
+	EXPECT_EQ(1, EVENTS("create", " kind=0 sq_entries=8 cq_entries=16 bytes=%llu",
 			    (unsigned long long)uring_bytes(&c.layout)));
 	EXPECT_EQ(1, EVENTS("connect", " uid=0 pid=%d", getpid()));
 	EXPECT_EQ(1, EVENTS("accept", " uid=0 pid=%d", getpid()));

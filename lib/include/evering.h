@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR LGPL-2.1 */
 /*
- * evering: request/response between processes through rings in shared memory.
+ * evering: request/response between processes through rings in shared memory;
+ * shared buffers in <evering/buffer.h>, what there is in <evering/registry.h>.
  *
  * A client connects to a service by name, a server accepts.  Each then has an
  * endpoint (struct evering).  The client fills submission queue entries, the
@@ -42,6 +43,8 @@
 #include <stdint.h>
 #include <time.h>
 #include <linux/evering.h>
+#include <evering/buffer.h>
+#include <evering/registry.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -141,10 +144,52 @@ int evering_accept(struct evering_service *service, struct evering **ep);
  * Return: 0; -ECONNREFUSED: nobody listens; -EACCES: no right to the service
  * or to /dev/evering; -EAGAIN: its backlog is full; -ERANGE: it allows less;
  * -EINVAL: no such geometry; -ENAMETOOLONG; -ENOENT: the module is not loaded;
+ * -EDQUOT: the user has as much as one may have; -ENOSPC: the registry is full;
  * -ENOMEM; -EMFILE.
  */
 int evering_connect(const char *name, const struct evering_geometry *geometry,
 		    struct evering **ep);
+
+/**
+ * evering_channel_create() - a channel without a service, as side A
+ * @name:	for evering_channel_open(), or NULL: the token is its only name
+ * @mode:	who may open side B, as on a file: 0400 this user, 0040 its group,
+ *		0004 others
+ * @geometry:	as for evering_connect()
+ * @ep:		out; evering_close() it
+ *
+ * Return: 0; -EEXIST: the name is taken; else as evering_connect().
+ */
+int evering_channel_create(const char *name, uint32_t mode,
+			   const struct evering_geometry *geometry,
+			   struct evering **ep);
+
+/**
+ * evering_channel_open() - its other end, side B
+ * @name:	of the channel, or NULL: @token says which
+ * @token:	of the channel, or 0
+ * @ep:		out; evering_close() it
+ *
+ * Return: 0; -ENOENT: there is none, and for a token never was, or the module is
+ * not loaded; -ESTALE: the token's channel is no longer to be had; -EBUSY: side B
+ * is taken; -EPIPE: it was, and is dead; -EACCES: no right; -EPROTOTYPE: not a
+ * channel; -EINVAL: name and token, or neither; -ENAMETOOLONG; -ENOMEM; -EMFILE.
+ */
+int evering_channel_open(const char *name, uint64_t token, struct evering **ep);
+
+/**
+ * evering_channel_from_fd() - an endpoint whose descriptor has been passed
+ * @fd:		an endpoint that no process has mapped yet; taken, also where this
+ *		fails
+ * @ep:		out: of the side that it is; evering_close() it
+ *
+ * For those who call EVERING_IOC_CREATE, EVERING_IOC_OPEN or EVERING_IOC_ACCEPT
+ * for others: an endpoint of this library is mapped, and so stays where it is.
+ *
+ * Return: 0; -EPROTOTYPE: not of a channel; -ENOTTY: something else; -EPERM:
+ * another process has mapped it; -EBADFD; -EBADF; -ENOMEM.
+ */
+int evering_channel_from_fd(int fd, struct evering **ep);
 
 /**
  * evering_close() - end an endpoint, at once for the peer too
