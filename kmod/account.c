@@ -15,7 +15,8 @@ module_param(user_bytes, ulong, 0644);
 MODULE_PARM_DESC(user_bytes,
 		 "most bytes of shared memory that one user has created");
 
-static unsigned long user_entries = 1024;
+/* Half of the default registry: one user alone cannot fill it. */
+static unsigned long user_entries = 2048;
 module_param(user_entries, ulong, 0644);
 MODULE_PARM_DESC(user_entries, "most urings and services of one user");
 

@@ -173,19 +173,17 @@ u64 evr_registry_bytes(const struct evr_registry *registry)
 
 /* ---------------------------------------------------------------- entries */
 
-/*
- * Between these two a reader sees an odd sequence, or one that changes.  Both
- * barriers pair with those of the reader: acquire of seq before, acquire fence
- * and seq after.
- */
+/* Between these two a reader sees an odd sequence, or one that changes. */
 static void evr_entry_write_begin(struct evering_registry_entry *entry)
 {
 	WRITE_ONCE(entry->seq, entry->seq + 1);
+	/* pairs with the reader's acquire fence between the entry and seq */
 	smp_wmb();
 }
 
 static void evr_entry_write_end(struct evering_registry_entry *entry)
 {
+	/* pairs with the reader's acquire of seq before the entry */
 	smp_wmb();
 	WRITE_ONCE(entry->seq, entry->seq + 1);
 }
