@@ -96,6 +96,51 @@ static inline __u64 evering_stamp(__u64 lap, unsigned int state)
 	return lap << EVERING_LAP_SHIFT | state;
 }
 
+/*
+ * Where the consumers of a ring are many, each slot also has a claim word of the
+ * same form, in the consumers' section.
+ */
+#define EVERING_IDLE		0U	/* consumed up to this lap */
+#define EVERING_TAKEN		1U	/* its owner is reading */
+
+/*
+ * Where a side is many, a word says whose it is, and how many slots, from its
+ * own on, were claimed with it.  Only the first slot of a claim is marked
+ * RESERVED or TAKEN; it is the last to be marked as done, with the same count.
+ */
+#define EVERING_MAX_OWNER	4095U
+#define EVERING_MAX_COUNT	256U
+
+static inline __u64 evering_word(__u64 lap, unsigned int count,
+				 unsigned int owner, unsigned int state)
+{
+	return lap << EVERING_LAP_SHIFT |
+	       (__u64)(count - 1) << EVERING_COUNT_SHIFT |
+	       (__u64)owner << EVERING_OWNER_SHIFT | state;
+}
+
+static inline unsigned int evering_word_state(__u64 word)
+{
+	return (unsigned int)word & EVERING_STATE_MASK;
+}
+
+static inline unsigned int evering_word_owner(__u64 word)
+{
+	return (unsigned int)(word >> EVERING_OWNER_SHIFT) & EVERING_MAX_OWNER;
+}
+
+static inline unsigned int evering_word_count(__u64 word)
+{
+	return ((unsigned int)(word >> EVERING_COUNT_SHIFT) &
+		(EVERING_MAX_COUNT - 1)) + 1;
+}
+
+/* Laps from @lap to that of @word; laps wrap around. */
+static inline __s64 evering_word_ahead(__u64 word, __u64 lap)
+{
+	return (__s64)(word - (lap << EVERING_LAP_SHIFT)) >> EVERING_LAP_SHIFT;
+}
+
 /* What a consumer at a slot of lap @lap may conclude from its stamp. */
 enum evering_slot_state {
 	EVERING_SLOT_NOT_YET,	/* nothing there: wait */

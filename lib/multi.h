@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: MIT OR LGPL-2.1 */
+/*
+ * A ring with many producers and many consumers, any of which may be killed
+ * between any two instructions.
+ *
+ * A slot is claimed with its owner's name in it before the cursor moves, so at
+ * no instant is it taken by nobody: the kernel finds what a dead process held.
+ * Cursors are hints.  Whoever stands at one looks at the word of the own side
+ * there first, and where that is of this lap, the cursor is behind: it is helped
+ * past the claim, by compare-and-swap, and all starts over.
+ *
+ * A claim is of a run of slots.  Only its first word says RESERVED or TAKEN, and
+ * that word is the last to say COMMITTED or IDLE: the run is accepted, or given
+ * back, as a whole by that one store.
+ *
+ * Which access pairs with which
+ *
+ *	commit: first stamp, release	<-> take: stamps, acquire
+ *		all entries of the run are whole when its first stamp is seen
+ *	release: first claim, release	<-> reserve: claims, acquire
+ *		all of the run has been read when its room is seen
+ *	help: cursor, release		<-> cursor, acquire
+ *		who sees the cursor sees the word that it was moved past
+ *	reserve: stamp, full barrier,	<-> close: closed, full barrier
+ *		closed			    take: closed, full barrier, stamp
+ *		nothing is accepted after a consumer was told of the end
+ */
+#ifndef EVERING_LIB_MULTI_H
+#define EVERING_LIB_MULTI_H
+
+#include "ring.h"
+
+/**
+ * struct multi_ring - one side's view of a ring whose both sides are many
+ * @g:		constants
+ * @slots:	in the producers' section
+ * @claims:	a word a slot, in the consumers' section
+ * @tail:	the producers' cursor, in their section
+ * @head:	the consumers' cursor, in theirs
+ * @closed:	the producers accept no more
+ * @owner:	who this is, on its side
+ */
+struct multi_ring {
+	struct ring_geometry g;
+	char *slots;
+	uint64_t *claims;
+	uint64_t *tail;
+	uint64_t *head;
+	const uint32_t *closed;
+	unsigned int owner;
+};
+
+enum multi_verdict {
+	MULTI_OK,
+	MULTI_NONE,	/* full, or empty */
+	MULTI_BUSY,	/* the next entry is being written */
+	MULTI_CLOSED,	/* accepts no more, or the end of the stream */
+	MULTI_LIE,	/* no honest peer leaves this */
+};
+
+static inline uint64_t *multi_stamp(const struct multi_ring *r, uint64_t pos)
+{
+	return ring_stamp(&r->g, r->slots, pos);
+}
+
+static inline uint64_t *multi_claim(const struct multi_ring *r, uint64_t pos)
+{
+	return &r->claims[pos & r->g.mask];
+}
+
+static inline uint64_t multi_lap(const struct multi_ring *r, uint64_t pos)
+{
+	return evering_lap(pos, r->g.lap_shift);
+}
+
+/* Moves a cursor past the claim that @word at @pos begins, unless it has moved. */
+static inline void multi_help(uint64_t *cursor, uint64_t pos, uint64_t word)
+{
+	__atomic_compare_exchange_n(cursor, &pos, pos + evering_word_count(word),
+				    false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+}
+
+/* Puts a claim of @count slots into @at, where @word still is. */
+static inline bool multi_put_claim(uint64_t *at, uint64_t word, uint64_t claim)
+{
+	return __atomic_compare_exchange_n(at, &word, claim, false,
+					   __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+}
+
+/* --------------------------------------------------------------- producing */
+
+/* Is the slot at @pos, whose stamp is @word, done with in the lap before? */
+static inline bool multi_stamp_old(const struct multi_ring *r, uint64_t pos,
+				   uint64_t word)
+{
+	uint64_t lap = multi_lap(r, pos);
+
+	if (!word)
+		return lap == 1;
+	return evering_word_ahead(word, lap) == -1 &&
+	       evering_word_state(word) >= EVERING_COMMITTED;
+}
+
+/* Has the entry of the lap before been consumed? */
+static inline bool multi_claim_idle(const struct multi_ring *r, uint64_t pos,
+				    uint64_t word)
+{
+	return evering_word_ahead(word, multi_lap(r, pos)) == -1 &&
+	       evering_word_state(word) == EVERING_IDLE;
+}
+
+/*
+ * Slots from @pos on that are free, at most @wanted.  The own stamps are asked
+ * as well: a peer that lies in its claims must not make us write to a slot that
+ * another producer is writing to.
+ */
+static inline unsigned int multi_room(const struct multi_ring *r, uint64_t pos,
+				      unsigned int wanted)
+{
+	unsigned int n;
+
+	for (n = 0; n < wanted; n++) {
+		if (!multi_claim_idle(r, pos + n,
+				      load_acquire(multi_claim(r, pos + n))) ||
+		    !multi_stamp_old(r, pos + n,
+				     load_acquire(multi_stamp(r, pos + n))))
+			break;
+	}
+	return n;
+}
+
+/* No room at @pos: why?  Holds where neither cursor nor stamp have moved. */
+static inline enum multi_verdict multi_no_room(const struct multi_ring *r,
+					       uint64_t pos)
+{
+	uint64_t word = load_acquire(multi_claim(r, pos));
+	int64_t ahead = evering_word_ahead(word, multi_lap(r, pos));
+
+	if (load_once(r->closed))
+		return MULTI_CLOSED;
+	/* A lap behind and in use, or two behind: not yet consumed. */
+	if (ahead == -1 || ahead == -2)
+		return MULTI_NONE;
+	return MULTI_LIE;
+}
+
+/* Marks the @count slots from @pos on, the first last. */
+static inline void multi_mark_stamps(struct multi_ring *r, uint64_t pos,
+				     unsigned int count, unsigned int state)
+{
+	unsigned int i;
+
+	for (i = 1; i < count; i++)
+		store_once(multi_stamp(r, pos + i),
+			   evering_word(multi_lap(r, pos + i), 1, r->owner,
+					state));
+	store_release(multi_stamp(r, pos),
+		      evering_word(multi_lap(r, pos), count, r->owner, state));
+}
+
+/**
+ * multi_reserve() - claim slots to write to
+ * @r:		the ring
+ * @wanted:	most slots, 1 to EVERING_MAX_COUNT and to entries
+ * @pos:	out: the first
+ * @count:	out: how many
+ *
+ * Return: MULTI_OK, and then multi_commit() or multi_cancel() is due; MULTI_NONE,
+ * MULTI_CLOSED, MULTI_LIE.
+ */
+static inline enum multi_verdict multi_reserve(struct multi_ring *r,
+					       unsigned int wanted,
+					       uint64_t *pos,
+					       unsigned int *count)
+{
+	for (;;) {
+		uint64_t p = load_acquire(r->tail);
+		uint64_t lap = multi_lap(r, p);
+		uint64_t word = load_acquire(multi_stamp(r, p)), claim;
+		int64_t ahead = evering_word_ahead(word, lap);
+		unsigned int n;
+
+		if (ahead == 0) {
+			multi_help(r->tail, p, word);
+			continue;
+		}
+		n = ahead < 0 ? multi_room(r, p, wanted) : 0;
+		if (!n) {
+			enum multi_verdict why = multi_no_room(r, p);
+
+			/*
+			 * Of this lap, or of none: if the slot has been claimed
+			 * meanwhile, the peer may be a lap further, and that
+			 * before anybody has helped the cursor.
+			 */
+			if (load_acquire(r->tail) != p ||
+			    load_acquire(multi_stamp(r, p)) != word)
+				continue;
+			return why;
+		}
+		claim = evering_word(lap, n, r->owner, EVERING_RESERVED);
+		if (!multi_put_claim(multi_stamp(r, p), word, claim))
+			continue;
+		multi_help(r->tail, p, claim);
+		*pos = p;
+		*count = n;
+		/* pairs with close and with take, see above */
+		full_barrier();
+		if (likely(!load_once(r->closed)))
+			return MULTI_OK;
+		multi_mark_stamps(r, p, n, EVERING_SKIPPED);
+		return MULTI_CLOSED;
+	}
+}
+
+static inline void multi_commit(struct multi_ring *r, uint64_t pos,
+				unsigned int count)
+{
+	multi_mark_stamps(r, pos, count, EVERING_COMMITTED);
+}
+
+static inline void multi_cancel(struct multi_ring *r, uint64_t pos,
+				unsigned int count)
+{
+	multi_mark_stamps(r, pos, count, EVERING_SKIPPED);
+}
+
+/* --------------------------------------------------------------- consuming */
+
+static inline bool multi_stamp_ready(const struct multi_ring *r, uint64_t pos,
+				     uint64_t word)
+{
+	return evering_word_ahead(word, multi_lap(r, pos)) == 0 &&
+	       evering_word_state(word) >= EVERING_COMMITTED;
+}
+
+/* Entries from @pos on, at most @wanted; the own claims as in multi_room(). */
+static inline unsigned int multi_ready(const struct multi_ring *r, uint64_t pos,
+				       unsigned int wanted)
+{
+	unsigned int n;
+
+	for (n = 0; n < wanted; n++) {
+		if (!multi_stamp_ready(r, pos + n,
+				       load_acquire(multi_stamp(r, pos + n))) ||
+		    !multi_claim_idle(r, pos + n,
+				      load_acquire(multi_claim(r, pos + n))))
+			break;
+	}
+	return n;
+}
+
+/* Nothing at @pos: why?  Holds where neither cursor nor claim have moved. */
+static inline enum multi_verdict multi_not_ready(const struct multi_ring *r,
+						 uint64_t pos)
+{
+	bool closed = load_acquire(r->closed);
+	uint64_t word;
+
+	/* pairs with reserve: who claimed before this has been seen */
+	full_barrier();
+	word = load_acquire(multi_stamp(r, pos));
+	switch (evering_judge(word, multi_lap(r, pos))) {
+	case EVERING_SLOT_READY:
+	case EVERING_SLOT_SKIP:
+		/* Just now; or a claim of our side that it cannot have. */
+		return MULTI_BUSY;
+	case EVERING_SLOT_LIE:
+		return MULTI_LIE;
+	case EVERING_SLOT_NOT_YET:
+		break;
+	}
+	if (word && evering_word_ahead(word, multi_lap(r, pos)) == 0)
+		return MULTI_BUSY;
+	return closed ? MULTI_CLOSED : MULTI_NONE;
+}
+
+/**
+ * multi_take() - claim entries to read
+ * @r:		the ring
+ * @wanted:	most entries, 1 to EVERING_MAX_COUNT and to entries
+ * @pos:	out: the first
+ * @count:	out: how many; some may be SKIPPED and carry nothing
+ *
+ * Return: MULTI_OK, and then multi_release() is due; MULTI_NONE, MULTI_BUSY;
+ * MULTI_CLOSED: the end of the stream; MULTI_LIE.
+ */
+static inline enum multi_verdict multi_take(struct multi_ring *r,
+					    unsigned int wanted, uint64_t *pos,
+					    unsigned int *count)
+{
+	for (;;) {
+		uint64_t c = load_acquire(r->head);
+		uint64_t lap = multi_lap(r, c);
+		uint64_t word = load_acquire(multi_claim(r, c)), claim;
+		int64_t ahead = evering_word_ahead(word, lap);
+		unsigned int n;
+
+		if (ahead == 0) {
+			multi_help(r->head, c, word);
+			continue;
+		}
+		n = ahead < 0 ? multi_ready(r, c, wanted) : 0;
+		if (!n) {
+			enum multi_verdict why = multi_not_ready(r, c);
+
+			/* Of this lap, or of none, as in multi_reserve(). */
+			if (load_acquire(r->head) != c ||
+			    load_acquire(multi_claim(r, c)) != word)
+				continue;
+			return why;
+		}
+		claim = evering_word(lap, n, r->owner, EVERING_TAKEN);
+		if (!multi_put_claim(multi_claim(r, c), word, claim))
+			continue;
+		multi_help(r->head, c, claim);
+		*pos = c;
+		*count = n;
+		return MULTI_OK;
+	}
+}
+
+/* What multi_take() has claimed has been read. */
+static inline void multi_release(struct multi_ring *r, uint64_t pos,
+				 unsigned int count)
+{
+	unsigned int i;
+
+	for (i = 1; i < count; i++)
+		store_once(multi_claim(r, pos + i),
+			   evering_word(multi_lap(r, pos + i), 1, r->owner,
+					EVERING_IDLE));
+	store_release(multi_claim(r, pos),
+		      evering_word(multi_lap(r, pos), count, r->owner,
+				   EVERING_IDLE));
+}
+
+#endif /* EVERING_LIB_MULTI_H */
