@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * What one user may have at a time.  The memory cgroup is charged as well; this
- * is for the user who has many, or none that is limited.
+ * is for the user who has many, or none that is limited.  A user is a uid: who
+ * commands several, as root of a user namespace does, has as many limits.
  */
 #include <linux/capability.h>
 #include <linux/hashtable.h>
 #include <linux/module.h>
+#include <linux/overflow.h>
 #include <linux/slab.h>
 
 #include "internal.h"
@@ -70,7 +72,7 @@ int evr_charge(u64 bytes, struct evr_user **charged)
 {
 	kuid_t uid = current_uid();
 	struct evr_user *user, *new;
-	u64 most_bytes, most_entries;
+	u64 most_bytes, most_entries, sum;
 	int ret = 0;
 
 	evr_user_limits(&most_bytes, &most_entries);
@@ -82,9 +84,8 @@ int evr_charge(u64 bytes, struct evr_user **charged)
 again:
 	spin_lock(&evr_users_lock);
 	user = evr_find_user(uid) ?: new;
-	/* Both sums are below 2^63: there is not that much memory. */
-	if (user->entries + 1 > most_entries ||
-	    user->bytes + bytes > most_bytes) {
+	if (user->entries >= most_entries ||
+	    check_add_overflow(user->bytes, bytes, &sum) || sum > most_bytes) {
 		spin_unlock(&evr_users_lock);
 		if (capable(CAP_SYS_RESOURCE)) {
 			most_bytes = U64_MAX;
@@ -97,7 +98,7 @@ again:
 	}
 	if (user == new)
 		hash_add(evr_users, &new->node, __kuid_val(uid));
-	user->bytes += bytes;
+	user->bytes = sum;
 	user->entries++;
 	spin_unlock(&evr_users_lock);
 out:

@@ -10,8 +10,8 @@
  *	A service lives while its file is open; a CONNECT in progress holds it
  *	too (kref).  An endpoint is its file.  A uring lives while the file of
  *	one of its endpoints does, or while it waits in a service's backlog
- *	(kref); its entry in the registry is active for as long as an endpoint
- *	is alive, or until UNLINK.  A registry lives as long as its network
+ *	(kref); its entry in the registry is active until no endpoint is alive,
+ *	or until UNLINK.  A registry lives as long as its network
  *	namespace, which control files, services and urings hold.
  *
  * Locks, outermost first
@@ -97,7 +97,7 @@ struct evr_section {
  * @endpoints:	that are alive
  * @generation:	lives before this one; 0, as no side that sleepers wait for can
  *		be taken again yet
- * @id:		who took this side first; evr_uring.lock
+ * @id:		who took this side first; evr_uring.lock.  Nobody: INVALID_UID
  */
 struct evr_side {
 	struct evering_control *control;
@@ -196,6 +196,7 @@ struct evr_uring_params {
  * struct evr_endpoint - one participant: file->private_data
  * @uring:	a reference
  * @side:	EVERING_SIDE_*; constant
+ * @nr_sleepers: of its threads, in evr_side.sleepers; sleepers.lock
  * @mm:		of the one process that maps it, from its first mmap on (a
  *		reference to the struct, not to the memory)
  * @maps:	mappings of any section in @mm
@@ -208,6 +209,7 @@ struct evr_uring_params {
 struct evr_endpoint {
 	struct evr_uring *uring;
 	unsigned int side;
+	unsigned int nr_sleepers;
 	struct mm_struct *mm;
 	unsigned int maps;
 	unsigned int own_maps;

@@ -217,8 +217,12 @@ int evr_unlink(struct file *control, void __user *uarg)
 	if (IS_ERR(uring))
 		return PTR_ERR(uring);
 	ret = evr_may_unlink(uring->registry->net->user_ns, &uring->creator);
-	if (!ret && !evr_registry_retire(uring))
-		ret = -ESTALE;
+	if (!ret) {
+		spin_lock(&uring->registry->lock);
+		if (!evr_registry_retire(uring))
+			ret = -ESTALE;
+		spin_unlock(&uring->registry->lock);
+	}
 	evr_uring_put(uring);
 	return ret;
 }

@@ -13,6 +13,7 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/nospec.h>
+#include <linux/random.h>
 #include <linux/slab.h>
 #include <linux/stringhash.h>
 #include <net/net_namespace.h>
@@ -42,7 +43,8 @@ struct evr_net {
 static struct hlist_head *evr_bucket(struct evr_registry *registry,
 				     const char *name)
 {
-	u32 hash = full_name_hash(NULL, name, strlen(name));
+	/* Salted, or names could be chosen that all fall into one bucket. */
+	u32 hash = full_name_hash((void *)registry->salt, name, strlen(name));
 
 	return &registry->names[hash_32(hash, registry->name_bits)];
 }
@@ -97,7 +99,7 @@ void evr_name_unbind(struct evr_registry *registry, struct evr_name *name)
 
 /* Page @i of what user space sees, made when it is first needed. */
 static struct page *evr_registry_page(struct evr_registry *registry,
-				      unsigned long i)
+				      unsigned long i, gfp_t gfp)
 {
 	/* pairs with the cmpxchg() below: zeroed before it is seen */
 	struct page *page = smp_load_acquire(&registry->pages[i]);
@@ -105,7 +107,7 @@ static struct page *evr_registry_page(struct evr_registry *registry,
 
 	if (page)
 		return page;
-	page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	page = alloc_page(gfp | GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 	if (!page)
 		return NULL;
 	other = cmpxchg(&registry->pages[i], NULL, page);
@@ -124,7 +126,7 @@ static vm_fault_t evr_registry_fault(struct vm_fault *vmf)
 		return VM_FAULT_SIGBUS;
 	page = evr_registry_page(registry,
 				 array_index_nospec(vmf->pgoff,
-						    registry->nr_pages));
+						    registry->nr_pages), 0);
 	if (!page)
 		return VM_FAULT_OOM;
 	get_page(page);
@@ -202,6 +204,7 @@ static void evr_entry_show_state(struct evr_uring *uring)
 		ref_count += side->endpoints;
 	}
 	WRITE_ONCE(entry->ref_count, ref_count);
+	WRITE_ONCE(entry->flags, uring->entry_flags);
 	WRITE_ONCE(entry->state, uring->entry_state);
 }
 
@@ -225,7 +228,6 @@ static void evr_entry_show(struct evr_uring *uring)
 	evr_entry_write_begin(entry);
 	entry->token = uring->token;
 	entry->kind = uring->kind;
-	entry->flags = uring->entry_flags;
 	entry->mode = uring->mode;
 	entry->uid = from_kuid_munged(uring->registry->net->user_ns,
 				      uring->creator.uid);
@@ -269,7 +271,8 @@ int evr_registry_reserve(struct evr_uring *uring)
 		       XA_LIMIT(0, header->capacity - 1), GFP_KERNEL_ACCOUNT);
 	if (ret)
 		return ret == -EBUSY ? -ENOSPC : ret;
-	page = evr_registry_page(registry, 1 + index / EVR_ENTRIES_A_PAGE);
+	page = evr_registry_page(registry, 1 + index / EVR_ENTRIES_A_PAGE,
+				 __GFP_NOWARN | __GFP_RETRY_MAYFAIL);
 	if (!page) {
 		ret = -ENOMEM;
 		goto erase;
@@ -295,7 +298,10 @@ int evr_registry_reserve(struct evr_uring *uring)
 	return 0;
 
 erase:
+	/* Under the lock: who finds it there may look at it. */
+	spin_lock(&registry->lock);
 	xa_erase(&registry->urings, index);
+	spin_unlock(&registry->lock);
 	return ret;
 }
 
@@ -309,8 +315,8 @@ void evr_registry_release(struct evr_uring *uring)
 
 	if (!uring->token)
 		return;
-	evr_registry_retire(uring);
 	spin_lock(&registry->lock);
+	evr_registry_retire(uring);
 	evr_entry_clear(uring->entry);
 	/* Under the lock: who finds it there may look at it. */
 	xa_erase(&registry->urings, EVERING_TOKEN_INDEX(uring->token));
@@ -341,35 +347,28 @@ int evr_registry_activate(struct evr_uring *uring)
 	return ret;
 }
 
-static bool evr_retire_locked(struct evr_uring *uring)
-{
-	struct evering_registry *header = uring->registry->header;
-
-	if (uring->entry_state != EVERING_ENTRY_ACTIVE)
-		return false;
-	uring->entry_state = EVERING_ENTRY_MARKED;
-	evr_name_unbind(uring->registry, &uring->name);
-	evr_registry_update(uring);
-	WRITE_ONCE(header->active_count, header->active_count - 1);
-	/* pairs with the library's acquire: who sees the epoch sees the state */
-	smp_store_release(&header->global_epoch, header->global_epoch + 1);
-	return true;
-}
-
 /**
  * evr_registry_retire() - from here on OPEN does not find it
- * @uring:	reserved; no harm where it is not active
+ * @uring:	reserved, its registry locked by the caller; no harm where it is not
+ *		active
  *
  * Return: whether it was active.
  */
 bool evr_registry_retire(struct evr_uring *uring)
 {
-	bool was_active;
+	struct evering_registry *header = uring->registry->header;
 
-	spin_lock(&uring->registry->lock);
-	was_active = evr_retire_locked(uring);
-	spin_unlock(&uring->registry->lock);
-	return was_active;
+	lockdep_assert_held(&uring->registry->lock);
+	if (uring->entry_state != EVERING_ENTRY_ACTIVE)
+		return false;
+	uring->entry_state = EVERING_ENTRY_MARKED;
+	evr_name_unbind(uring->registry, &uring->name);
+	uring->entry_flags &= ~EVERING_ENTRY_NAMED;
+	evr_registry_update(uring);
+	WRITE_ONCE(header->active_count, header->active_count - 1);
+	/* pairs with the library's acquire: who sees the epoch sees the state */
+	smp_store_release(&header->global_epoch, header->global_epoch + 1);
+	return true;
 }
 
 /**
@@ -438,6 +437,7 @@ static struct evr_registry *evr_registry_new(struct net *net)
 	registry->net = net;
 	spin_lock_init(&registry->lock);
 	xa_init_flags(&registry->urings, XA_FLAGS_ALLOC | XA_FLAGS_ACCOUNT);
+	registry->salt = get_random_long();
 	registry->name_bits = ilog2(capacity);
 	registry->names = kvcalloc(1UL << registry->name_bits,
 				   sizeof(*registry->names), GFP_KERNEL_ACCOUNT);
@@ -446,7 +446,7 @@ static struct evr_registry *evr_registry_new(struct net *net)
 				   GFP_KERNEL_ACCOUNT);
 	if (!registry->names || !registry->pages)
 		goto free;
-	page = evr_registry_page(registry, 0);
+	page = evr_registry_page(registry, 0, __GFP_NOWARN | __GFP_RETRY_MAYFAIL);
 	if (!page)
 		goto free;
 	registry->header = page_address(page);

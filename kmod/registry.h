@@ -33,6 +33,7 @@ struct evr_name {
  *		registry holds a reference to that
  * @lock:	see the head of internal.h
  * @names:	hash table of evr_name
+ * @salt:	of its hash
  * @name_bits:	log2 of its buckets
  * @urings:	by index; an entry is taken out under @lock
  * @pages:	what user space can map: the header, then the entries.  Set once,
@@ -45,6 +46,7 @@ struct evr_registry {
 	struct net *net;
 	spinlock_t lock;	/* names, states of entries, what pages show */
 	struct hlist_head *names;
+	unsigned long salt;
 	unsigned int name_bits;
 	struct xarray urings;
 	struct page **pages;

@@ -245,6 +245,8 @@ struct evr_uring *evr_uring_create(const struct evr_uring_params *params)
 	uring->layout = layout;
 	for (i = 0; i < 2; i++) {
 		uring->side[i].many = kind->many[i];
+		uring->side[i].id.uid = INVALID_UID;
+		uring->side[i].id.gid = INVALID_GID;
 		if (kind->ring[i])
 			uring->shift[i] = ilog2(layout.geometry.entries[i]);
 	}
@@ -342,14 +344,6 @@ int evr_uring_attach(struct evr_uring *uring, unsigned int side,
 	return ret;
 }
 
-/* Those who wait learn it at once. */
-static void evr_uring_announce(struct evr_uring *uring, unsigned int side)
-{
-	trace_evering_death(uring->token, side);
-	evr_wake_all(uring, EVERING_SIDE_A);
-	evr_wake_all(uring, EVERING_SIDE_B);
-}
-
 /**
  * evr_uring_detach() - an endpoint has died
  * @uring:	the uring
@@ -358,21 +352,26 @@ static void evr_uring_announce(struct evr_uring *uring, unsigned int side)
 void evr_uring_detach(struct evr_uring *uring, unsigned int side)
 {
 	struct evr_side *s = &uring->side[side];
-	bool alive;
+	bool alive, last;
 
 	spin_lock(&uring->registry->lock);
 	spin_lock(&uring->lock);
-	if (!--s->endpoints)
+	last = !--s->endpoints;
+	if (last)
 		evr_side_set_state(uring, side, s->many ? EVERING_STATE_PENDING :
 							  EVERING_STATE_DEAD);
 	alive = evr_uring_alive(uring);
 	spin_unlock(&uring->lock);
 	evr_registry_update(uring);
-	spin_unlock(&uring->registry->lock);
-	/* With no endpoint nobody can have attached one in the meantime. */
 	if (!alive)
 		evr_registry_retire(uring);
-	evr_uring_announce(uring, side);
+	spin_unlock(&uring->registry->lock);
+
+	trace_evering_death(uring->token, side);
+	/* Its own threads, and those for whom a side has ended: at once. */
+	evr_wake_all(uring, side);
+	if (last)
+		evr_wake_all(uring, !side);
 }
 
 /**
@@ -388,5 +387,6 @@ void evr_uring_kill_side(struct evr_uring *uring, unsigned int side)
 	spin_unlock(&uring->lock);
 	evr_registry_update(uring);
 	spin_unlock(&uring->registry->lock);
-	evr_uring_announce(uring, side);
+	trace_evering_death(uring->token, side);
+	evr_wake_all(uring, !side);
 }

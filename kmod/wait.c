@@ -18,24 +18,23 @@
 #include "trace.h"
 
 /*
- * A side is one producer and one consumer, so one thread sleeps, or two.  The
- * bound keeps the walk under sleepers.lock short whatever a program does.
+ * An endpoint is one producer and one consumer, so one thread sleeps, or two.
+ * The bound keeps the walk under sleepers.lock short whatever a program does;
+ * where a side has many endpoints, each of them adds what it costs to be one.
  */
 #define EVR_MAX_SLEEPERS	16
 
 /**
  * struct evr_waiter - one ENTER that sleeps; on its stack
  * @entry:	in evr_side.sleepers
- * @uring:	the uring
- * @side:	the side that sleeps
+ * @ep:		who sleeps; holds its uring
  * @args:	what it waits for
  * @found:	what evr_look() said to whoever woke it; valid once @entry is off
  *		the list, 0 for "look again"
  */
 struct evr_waiter {
 	struct wait_queue_entry entry;
-	struct evr_uring *uring;
-	unsigned int side;
+	struct evr_endpoint *ep;
 	const struct evering_enter *args;
 	int found;
 };
@@ -187,16 +186,21 @@ static int evr_wake_one(struct wait_queue_entry *entry, unsigned int mode,
 			int flags, void *key)
 {
 	struct evr_waiter *w = container_of(entry, struct evr_waiter, entry);
-	struct evr_side *s = &w->uring->side[w->side];
+	struct evr_endpoint *ep = w->ep;
+	struct evr_side *s = &ep->uring->side[ep->side];
 	unsigned int *woken = key;
 
-	w->found = woken ? evr_look(w->uring, w->side, w->args) : 0;
+	w->found = woken ? evr_look(ep->uring, ep->side, w->args) : 0;
 	if (woken && !w->found)
 		return 0;
-	/* Takes the entry off the list; after that @w may be gone. */
-	if (!autoremove_wake_function(entry, mode, flags, NULL))
-		return 0;
 	s->nr_sleepers--;
+	ep->nr_sleepers--;
+	/* Takes the entry off the list; after that @w and @ep may be gone. */
+	if (!autoremove_wake_function(entry, mode, flags, NULL)) {
+		ep->nr_sleepers++;
+		s->nr_sleepers++;
+		return 0;
+	}
 	if (woken)
 		(*woken)++;
 	return 1;
@@ -321,18 +325,20 @@ int evr_sleep_until(u64 deadline)
  */
 static int evr_enqueue(struct evr_side *s, struct evr_waiter *w)
 {
+	struct evr_endpoint *ep = w->ep;
 	int ret = 0;
 
 	spin_lock(&s->sleepers.lock);
 	if (list_empty(&w->entry.entry)) {
 		if (w->found) {
 			ret = w->found;
-		} else if (s->nr_sleepers >= EVR_MAX_SLEEPERS) {
+		} else if (ep->nr_sleepers >= EVR_MAX_SLEEPERS) {
 			ret = -EBUSY;
 		} else {
 			s->nr_sleepers++;
+			ep->nr_sleepers++;
 			__add_wait_queue_entry_tail(&s->sleepers, &w->entry);
-			evr_announce(w->uring, w->side);
+			evr_announce(ep->uring, ep->side);
 		}
 	}
 	spin_unlock(&s->sleepers.lock);
@@ -361,8 +367,7 @@ int evr_wait(struct evr_endpoint *ep, const struct evering_enter *args)
 	struct evr_uring *uring = ep->uring;
 	struct evr_side *s = &uring->side[ep->side];
 	struct evr_waiter w = {
-		.uring = uring,
-		.side = ep->side,
+		.ep = ep,
 		.args = args,
 	};
 	int ret, slept = 0;
@@ -402,6 +407,7 @@ int evr_wait(struct evr_endpoint *ep, const struct evering_enter *args)
 		if (!list_empty(&w.entry.entry)) {
 			list_del_init(&w.entry.entry);
 			s->nr_sleepers--;
+			ep->nr_sleepers--;
 			evr_announce(uring, ep->side);
 		}
 		spin_unlock(&s->sleepers.lock);
@@ -455,11 +461,19 @@ __poll_t evr_poll(struct file *file, struct poll_table_struct *table)
 	const struct evering_control *other = uring->side[!ep->side].control;
 	u64 head = READ_ONCE(own->head);
 	u64 tail = READ_ONCE(own->tail);
-	__poll_t mask = 0;
+	__poll_t mask = 0, events;
+	bool takes, makes;
 
 	poll_wait(file, &uring->side[ep->side].pollers, table);
-	evr_arm_pollers(uring, ep->side, poll_requested_events(table), head,
-			tail);
+	/* Where many read, each keeps its position to itself. */
+	takes = evr_has_ring(uring, !ep->side) && !uring->side[ep->side].many;
+	makes = evr_has_ring(uring, ep->side) && !uring->side[!ep->side].many;
+	events = poll_requested_events(table);
+	if (!takes)
+		events &= ~(EPOLLIN | EPOLLRDNORM);
+	if (!makes)
+		events &= ~(EPOLLOUT | EPOLLWRNORM);
+	evr_arm_pollers(uring, ep->side, events, head, tail);
 
 	/* pairs with evr_side_set_state() */
 	if (smp_load_acquire(&uring->side[!ep->side].state) ==
@@ -473,13 +487,11 @@ __poll_t evr_poll(struct file *file, struct poll_table_struct *table)
 		mask |= EPOLLOUT;
 	if (READ_ONCE(ep->dead))
 		mask |= EPOLLERR;
-	/* Where many read, each keeps its position to itself. */
-	if (evr_has_ring(uring, !ep->side) && !uring->side[ep->side].many &&
-	    evr_slot_ready(uring, !ep->side, head))
+	if (takes && evr_slot_ready(uring, !ep->side, head))
 		mask |= EPOLLIN;
-	if (evr_has_ring(uring, ep->side) &&
-	    (uring->side[!ep->side].many ||
-	     evr_space_ready(uring, ep->side, tail)))
+	/* Who publishes to many does not wait for them. */
+	if (makes ? evr_space_ready(uring, ep->side, tail) :
+		    evr_has_ring(uring, ep->side))
 		mask |= EPOLLOUT;
 	if (mask & EPOLLIN)
 		mask |= EPOLLRDNORM;

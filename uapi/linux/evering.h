@@ -276,7 +276,8 @@ EVERING_SIZE_IS(struct evering_layout, 88);
 /**
  * struct evering_ring_words - who sleeps on one ring; written by the kernel
  * @wake_at:	a consumer sleeps; ring the doorbell for a commit at or beyond
- * @poll_at:	the same for poll, epoll and io_uring poll
+ * @poll_at:	the same for poll, epoll and io_uring poll; not for sides that may
+ *		have many endpoints, whom poll tells of the end alone
  * @space_at:	a producer sleeps for room at this position; ring the doorbell
  *		when head + entries > space_at
  * @poll_space_at: the same for poll
@@ -305,7 +306,8 @@ EVERING_OFFSET_IS(struct evering_ring_words, space_at, 128);
  * struct evering_side_words - the state of one side; written by the kernel
  * @state:	EVERING_STATE_*; DEAD is final.  A side that may have many
  *		endpoints is PENDING again when the last of them has gone.
- * @generation:	counts the lives of this side; WAIT takes the one it has seen
+ * @generation:	counts the lives of this side; WAIT takes the one it has seen.
+ *		0 where the side may have many endpoints
  */
 struct evering_side_words {
 	__u32 state;
@@ -397,9 +399,9 @@ EVERING_SIZE_IS(struct evering_control, 512);
  * @used:	only entries below this index have ever been used
  * @active_count: entries that are ACTIVE
  * @next_token:	all tokens of this namespace so far are below it
- * @global_epoch: raised after an entry has left ACTIVE, before its memory goes.
- *		Who reads it, opens a token, and later finds it unchanged, knows
- *		that the token is still ACTIVE.
+ * @global_epoch: raised after an entry has left ACTIVE, before UNLINK returns and
+ *		before its memory goes.  Who reads it, opens a token, and later
+ *		finds it unchanged, knows that nobody has been told otherwise.
  *
  * The whole of it is mapped at offset 0, read-only, with the size that QUERY
  * tells.  It is that of the network namespace in which /dev/evering was opened.
@@ -443,7 +445,7 @@ struct evering_registry_side {
  * @state:	EVERING_ENTRY_*
  * @token:	0 where the entry is FREE
  * @kind:	EVERING_KIND_*
- * @flags:	EVERING_ENTRY_NAMED, EVERING_ENTRY_CONNECTED
+ * @flags:	EVERING_ENTRY_NAMED, while it is ACTIVE; EVERING_ENTRY_CONNECTED
  * @mode:	who may open it: 0200 the owner side A, 0400 side B, and so on
  * @uid:	of the creator, in the user namespace that owns the network
  *		namespace
@@ -615,7 +617,9 @@ EVERING_SIZE_IS(struct evering_connect, 200);
  * The entry in the registry, and with it the name, lasts as long as an endpoint
  * of the uring is alive.
  * -EEXIST: the name is taken; -EACCES: /dev/evering is not open for writing;
- * -EOPNOTSUPP: no such kind; else as in struct evering_connect.
+ * -ENAMETOOLONG: no NUL; -EOPNOTSUPP: no such kind; else as in struct
+ * evering_connect.  What is charged is given back when the last endpoint is
+ * closed, whoever has it.
  */
 struct evering_create {
 	__u32 size;
@@ -642,11 +646,13 @@ EVERING_SIZE_IS(struct evering_create, 216);
  * @layout:	out
  *
  * Side B of a topic or a buffer is read-only: its descriptor is O_RDONLY.
- * -ENOENT: no such token or name; -ESTALE: the token's uring is not active, any
- * more or yet; -EACCES: no right, or for side A /dev/evering is not open for
+ * @token and @kind are written as well: set them again for another call.
+ * -ENOENT: no such name, or a token that was not given yet; -ESTALE: below
+ * next_token, and not active, any more or yet; also a name whose uring goes just
+ * now; -EACCES: no right, or for a side that writes /dev/evering is not open for
  * writing, or the uring was made by CONNECT; -EPROTOTYPE: another kind; -EBUSY:
  * the side is taken; -EPIPE: the side has died; -EINVAL: both token and name, or
- * neither.
+ * neither; -ENAMETOOLONG: no NUL.
  */
 struct evering_open {
 	__u32 size;
@@ -667,8 +673,8 @@ EVERING_SIZE_IS(struct evering_open, 176);
  * @name:	of the uring, or empty to look for @token
  *
  * Nobody can open it any more, and its name is free.  Its endpoints live on.
- * -ENOENT, -ESTALE, -EINVAL: as in struct evering_open; -EACCES: it belongs to
- * another user, or /dev/evering is not open for writing.
+ * -ENOENT, -ESTALE, -EINVAL, -ENAMETOOLONG: as in struct evering_open; -EACCES:
+ * it belongs to another user, or /dev/evering is not open for writing.
  */
 struct evering_unlink {
 	__u32 size;
@@ -776,8 +782,10 @@ EVERING_SIZE_IS(struct evering_shutdown, 16);
  * @gid:	out
  * @pid:	out: in the caller's pid namespace, 0 if it has none there
  *
- * These are of the process that called CONNECT or ACCEPT; before ACCEPT,
- * side B is the process that called LISTEN.
+ * These are of the process that called CONNECT or ACCEPT, CREATE or OPEN; where a
+ * side has many endpoints, of the one that came to it when it was PENDING.
+ * Before ACCEPT, side B is the process that called LISTEN; a side that nobody has
+ * had belongs to nobody (65534, pid 0).
  */
 struct evering_peer {
 	__u32 size;
