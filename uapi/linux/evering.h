@@ -650,7 +650,8 @@ EVERING_SIZE_IS(struct evering_create, 216);
  * -ENOENT: no such name, or a token that was not given yet; -ESTALE: below
  * next_token, and not active, any more or yet; also a name whose uring goes just
  * now; -EACCES: no right, or for a side that writes /dev/evering is not open for
- * writing, or the uring was made by CONNECT; -EPROTOTYPE: another kind; -EBUSY:
+ * writing, or the uring was made by CONNECT; -EPROTOTYPE: another kind, and
+ * -EOPNOTSUPP: one that there is not; -EBUSY:
  * the side is taken; -EPIPE: the side has died; -EINVAL: both token and name, or
  * neither; -ENAMETOOLONG: no NUL.
  */
@@ -764,6 +765,8 @@ EVERING_SIZE_IS(struct evering_enter, 40);
  * @flags:	0
  * @how:	EVERING_SHUT_WR, EVERING_SHUT_RD or both
  * @__resv:	0
+ *
+ * -EOPNOTSUPP: of a buffer, or by one who may only read; -EBADFD, -EPERM: as ENTER.
  */
 struct evering_shutdown {
 	__u32 size;
