@@ -49,8 +49,16 @@ static int evr_enter(struct evr_endpoint *ep, void __user *uarg)
 	/* A ring that is not there, or that never makes its producer wait. */
 	if ((args.flags & EVERING_ENTER_WAIT_SPACE) &&
 	    (!uring->layout.geometry.entries[ep->side] ||
-	     uring->side[peer].many))
+	     (uring->side[peer].many && !evr_has_claims(uring, ep->side))))
 		return -EINVAL;
+	/* Whoever waits with others gets one at a time. */
+	if ((args.flags & EVERING_ENTER_WAIT) && ep->owner &&
+	    args.min_complete != 1)
+		return -EINVAL;
+	/* Only of who has mapped it do we learn when it dies with what it got. */
+	if ((args.flags & (EVERING_ENTER_WAIT | EVERING_ENTER_WAIT_SPACE)) &&
+	    ep->owner && !READ_ONCE(ep->mapped))
+		return -EBADFD;
 	ret = evr_endpoint_check(ep);
 	if (ret)
 		return ret;
@@ -77,8 +85,8 @@ static int evr_shutdown(struct evr_endpoint *ep, void __user *uarg)
 		return ret;
 	if (args.flags || args.__resv || !args.how || args.how & ~EVR_SHUT_FLAGS)
 		return -EINVAL;
-	/* The end of a side that others have too is not for one to say. */
-	if (ep->read_only || ep->uring->side[ep->side].many)
+	/* Of a queue, any endpoint says it for its whole side. */
+	if (ep->read_only || ep->uring->kind == EVERING_KIND_BUFFER)
 		return -EOPNOTSUPP;
 	ret = evr_endpoint_check(ep);
 	if (ret)
@@ -134,6 +142,8 @@ static int evr_info(struct evr_endpoint *ep, void __user *uarg)
 	args.side = ep->side;
 	args.mode = uring->mode;
 	args.read_only = ep->read_only;
+	args.owner = ep->owner;
+	args.__resv = 0;
 	args.token = uring->token;
 	args.layout = uring->layout;
 	memcpy(args.name, uring->name.name, sizeof(args.name));
@@ -230,7 +240,10 @@ static void evr_endpoint_show(struct seq_file *m, struct file *file)
 		   geometry->entries[0], geometry->entries[1],
 		   geometry->slot_size[0], geometry->slot_size[1],
 		   geometry->heap_size[0], geometry->heap_size[1]);
-	seq_printf(m, "dead:\t%d\n", READ_ONCE(ep->dead));
+	seq_printf(m, "dead:\t%d\nowner:\t%u\nhealed:\t%llu\nlost:\t%llu\n",
+		   READ_ONCE(ep->dead), ep->owner,
+		   READ_ONCE(uring->header->ring[EVERING_RING_SQ].healed),
+		   READ_ONCE(uring->header->ring[EVERING_RING_SQ].lost));
 	evr_show_side(m, uring, EVERING_SIDE_A);
 	evr_show_side(m, uring, EVERING_SIDE_B);
 }
@@ -245,14 +258,19 @@ static void evr_endpoint_show(struct seq_file *m, struct file *file)
  */
 void evr_endpoint_die(struct evr_endpoint *ep)
 {
-	bool was_alive;
+	bool was_alive, wrote;
 
 	spin_lock(&ep->uring->lock);
 	was_alive = ep->attached && !ep->dead;
 	WRITE_ONCE(ep->dead, true);
 	spin_unlock(&ep->uring->lock);
-	if (was_alive)
-		evr_uring_detach(ep->uring, ep->side);
+	if (!was_alive)
+		return;
+	/* Healed before it is announced; who never wrote left nothing. */
+	wrote = ep->owner && ep->mapped;
+	if (wrote)
+		evr_heal(ep->uring, ep->side, ep->owner);
+	evr_uring_detach(ep->uring, ep->side, wrote);
 }
 
 static int evr_endpoint_release(struct inode *inode, struct file *file)
@@ -260,6 +278,8 @@ static int evr_endpoint_release(struct inode *inode, struct file *file)
 	struct evr_endpoint *ep = file->private_data;
 
 	evr_endpoint_die(ep);
+	if (ep->owner)
+		ida_free(&ep->uring->side[ep->side].owners, ep->owner);
 	evr_uring_put(ep->uring);
 	if (ep->mm)
 		mmdrop(ep->mm);
@@ -291,6 +311,7 @@ struct file *evr_endpoint_new(struct evr_uring *uring, unsigned int side)
 {
 	struct evr_endpoint *ep;
 	struct file *file;
+	int ret;
 
 	ep = kzalloc(sizeof(*ep), GFP_KERNEL_ACCOUNT);
 	if (!ep)
@@ -298,11 +319,22 @@ struct file *evr_endpoint_new(struct evr_uring *uring, unsigned int side)
 	ep->uring = uring;
 	ep->side = side;
 	ep->read_only = evr_kind(uring->kind)->read_only[side];
+	if (evr_is_queue(uring)) {
+		ret = ida_alloc_range(&uring->side[side].owners, 1,
+				      EVERING_MAX_OWNER, GFP_KERNEL_ACCOUNT);
+		if (ret < 0) {
+			kfree(ep);
+			return ERR_PTR(ret == -ENOSPC ? -EBUSY : ret);
+		}
+		ep->owner = ret;
+	}
 
 	/* O_RDONLY: mm itself refuses a mapping that could be written. */
 	file = anon_inode_getfile("[evering]", &evr_endpoint_fops, ep,
 				  ep->read_only ? O_RDONLY : O_RDWR);
 	if (IS_ERR(file)) {
+		if (ep->owner)
+			ida_free(&uring->side[side].owners, ep->owner);
 		kfree(ep);
 		return file;
 	}

@@ -39,6 +39,7 @@
 #include <linux/atomic.h>
 #include <linux/cred.h>
 #include <linux/fs.h>
+#include <linux/idr.h>
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/mm.h>
@@ -91,8 +92,12 @@ struct evr_section {
  * @sleepers:	evr_waiter entries; its lock is sleepers.lock, see above
  * @pollers:	epoll, poll, io_uring poll
  * @nr_sleepers: entries of @sleepers; sleepers.lock
+ * @given:	where the side is many: positions of the ring that it consumes,
+ *		and of the one that it produces, below which a sleeper has been
+ *		woken for each entry, and for each room; sleepers.lock
  * @poll_armed:	HEADER announces a poller of this side; sleepers.lock
  * @many:	it may have more than one endpoint; constant
+ * @owners:	names of its endpoints, where these write into slots
  * @state:	EVERING_STATE_*
  * @endpoints:	that are alive
  * @generation:	lives before this one; 0, as no side that sleepers wait for can
@@ -104,8 +109,10 @@ struct evr_side {
 	wait_queue_head_t sleepers;
 	wait_queue_head_t pollers;
 	unsigned int nr_sleepers;
+	u64 given[2];
 	bool poll_armed;
 	bool many;
+	struct ida owners;
 	u32 state;
 	u32 endpoints;
 	u32 generation;
@@ -202,6 +209,7 @@ struct evr_uring_params {
  * @maps:	mappings of any section in @mm
  * @own_maps:	of these, of the own section: 0 or 1, and 2 within mremap
  * @mapped:	the own section has been mapped, or is being mapped
+ * @owner:	what it writes into the words of slots, or 0; constant
  * @read_only:	has no own section; constant
  * @attached:	counts among the endpoints of its side until it is dead
  * @dead:	final; announced to the peer
@@ -210,6 +218,7 @@ struct evr_endpoint {
 	struct evr_uring *uring;
 	unsigned int side;
 	unsigned int nr_sleepers;
+	unsigned int owner;
 	struct mm_struct *mm;
 	unsigned int maps;
 	unsigned int own_maps;
@@ -261,13 +270,23 @@ struct evr_uring *evr_uring_create(const struct evr_uring_params *params);
 void evr_uring_put(struct evr_uring *uring);
 int evr_uring_attach(struct evr_uring *uring, unsigned int side,
 		     enum evr_attach how);
-void evr_uring_detach(struct evr_uring *uring, unsigned int side);
+void evr_uring_detach(struct evr_uring *uring, unsigned int side, bool wrote);
 void evr_uring_kill_side(struct evr_uring *uring, unsigned int side);
 
 /* endpoint.c */
 struct file *evr_endpoint_new(struct evr_uring *uring, unsigned int side);
 int evr_endpoint_attach(struct file *file, enum evr_attach how);
 void evr_endpoint_die(struct evr_endpoint *ep);
+
+/* queue.c */
+unsigned int evr_queue_news(struct evr_uring *uring, unsigned int side,
+			    bool space, unsigned int most);
+bool evr_queue_ready(const struct evr_uring *uring, unsigned int side, bool space);
+bool evr_queue_written(const struct evr_uring *uring, unsigned int side);
+u64 evr_queue_at(const struct evr_uring *uring, unsigned int side, bool space);
+
+/* heal.c */
+void evr_heal(struct evr_uring *uring, unsigned int side, unsigned int owner);
 
 /* mapping.c */
 int evr_mmap(struct file *file, struct vm_area_struct *vma);
@@ -314,6 +333,18 @@ static inline u64 *evr_word(const struct evr_section *section, u64 offset)
 	char *page = page_address(section->pages[offset >> PAGE_SHIFT]);
 
 	return (u64 *)(page + offset_in_page(offset));
+}
+
+/* Who consumes the ring that @producer fills takes entries with a claim word. */
+static inline bool evr_has_claims(const struct evr_uring *uring,
+				  unsigned int producer)
+{
+	return uring->layout.claims_offset[producer];
+}
+
+static inline bool evr_is_queue(const struct evr_uring *uring)
+{
+	return evr_has_claims(uring, EVERING_RING_SQ);
 }
 
 /* The section that @side writes. */

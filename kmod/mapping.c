@@ -120,7 +120,7 @@ static int evr_bind(struct evr_endpoint *ep, bool own)
 		}
 		ep->maps++;
 		if (own) {
-			ep->mapped = true;
+			WRITE_ONCE(ep->mapped, true);
 			ep->own_maps = 1;
 		}
 	}

@@ -120,6 +120,29 @@ TRACE_EVENT(evering_death,
 	TP_printk("token=%llu side=%u", __entry->token, __entry->side)
 );
 
+/* What a dead endpoint has left; of a producer's all is healed, nothing lost. */
+TRACE_EVENT(evering_heal,
+	TP_PROTO(u64 token, u32 side, u32 owner, u32 healed, u32 lost),
+	TP_ARGS(token, side, owner, healed, lost),
+	TP_STRUCT__entry(
+		__field(u64, token)
+		__field(u32, side)
+		__field(u32, owner)
+		__field(u32, healed)
+		__field(u32, lost)
+	),
+	TP_fast_assign(
+		__entry->token = token;
+		__entry->side = side;
+		__entry->owner = owner;
+		__entry->healed = healed;
+		__entry->lost = lost;
+	),
+	TP_printk("token=%llu side=%u owner=%u healed=%u lost=%u",
+		  __entry->token, __entry->side, __entry->owner,
+		  __entry->healed, __entry->lost)
+);
+
 TRACE_EVENT(evering_free,
 	TP_PROTO(u64 token),
 	TP_ARGS(token),

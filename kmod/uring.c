@@ -22,6 +22,7 @@ static const struct evr_kind evr_kinds[] = {
 		.name = "queue",
 		.ring = { true, false },
 		.heap = { true, false },
+		.many = { true, true },
 	},
 	[EVERING_KIND_TOPIC] = {
 		.name = "topic",
@@ -61,6 +62,12 @@ static u64 evr_page_round(u64 bytes)
 	return sum & PAGE_MASK;
 }
 
+/* Many consumers, who take entries from each other. */
+static bool evr_kind_claims(const struct evr_kind *kind, unsigned int ring)
+{
+	return kind->ring[ring] && kind->many[!ring] && !kind->read_only[!ring];
+}
+
 /* Are these sizes of a ring that is there, or those of one that is not? */
 static bool evr_ring_valid(bool present, u32 entries, u32 slot)
 {
@@ -92,6 +99,8 @@ static int evr_layout(const struct evr_kind *kind,
 
 		if (!evr_ring_valid(kind->ring[ring], entries, slot))
 			return -EINVAL;
+		if (evr_kind_claims(kind, ring) && entries < EVERING_MIN_QUEUE)
+			return -EINVAL;
 		if (!IS_ALIGNED(heap, EVR_HEAP_ALIGN) ||
 		    (heap && !kind->heap[ring]))
 			return -EINVAL;
@@ -99,6 +108,11 @@ static int evr_layout(const struct evr_kind *kind,
 		/* At most 64 Ki slots of 4 KiB: no overflow up to here. */
 		layout->slots_offset[ring] = sizeof(struct evering_control);
 		size = sizeof(struct evering_control) + (u64)entries * slot;
+		/* The claims of the ring that this side consumes. */
+		if (evr_kind_claims(kind, !ring)) {
+			layout->claims_offset[!ring] = size;
+			size += (u64)geometry->entries[!ring] * sizeof(u64);
+		}
 		if (heap)
 			size = evr_page_round(size);
 		layout->heap_offset[ring] = size;
@@ -166,8 +180,10 @@ static void evr_uring_free(struct evr_uring *uring)
 	evr_registry_release(uring);
 	for (i = 0; i < ARRAY_SIZE(uring->section); i++)
 		evr_section_free(&uring->section[i]);
-	for (i = 0; i < ARRAY_SIZE(uring->side); i++)
+	for (i = 0; i < ARRAY_SIZE(uring->side); i++) {
 		evr_id_put(&uring->side[i].id);
+		ida_destroy(&uring->side[i].owners);
+	}
 	evr_id_put(&uring->creator);
 	evr_uncharge(uring->user, uring->bytes);
 	evr_registry_put(uring->registry);
@@ -247,6 +263,7 @@ struct evr_uring *evr_uring_create(const struct evr_uring_params *params)
 		uring->side[i].many = kind->many[i];
 		uring->side[i].id.uid = INVALID_UID;
 		uring->side[i].id.gid = INVALID_GID;
+		ida_init(&uring->side[i].owners);
 		if (kind->ring[i])
 			uring->shift[i] = ilog2(layout.geometry.entries[i]);
 	}
@@ -348,8 +365,10 @@ int evr_uring_attach(struct evr_uring *uring, unsigned int side,
  * evr_uring_detach() - an endpoint has died
  * @uring:	the uring
  * @side:	of the endpoint; what it has committed stays readable
+ * @wrote:	one of many that may have died between a commit and its doorbell, or
+ *		that has been healed
  */
-void evr_uring_detach(struct evr_uring *uring, unsigned int side)
+void evr_uring_detach(struct evr_uring *uring, unsigned int side, bool wrote)
 {
 	struct evr_side *s = &uring->side[side];
 	bool alive, last;
@@ -370,7 +389,7 @@ void evr_uring_detach(struct evr_uring *uring, unsigned int side)
 	trace_evering_death(uring->token, side);
 	/* Its own threads, and those for whom a side has ended: at once. */
 	evr_wake_all(uring, side);
-	if (last)
+	if (last || wrote)
 		evr_wake_all(uring, !side);
 }
 

@@ -23,12 +23,16 @@
  * where a side has many endpoints, each of them adds what it costs to be one.
  */
 #define EVR_MAX_SLEEPERS	16
+/* Of a queue, any number of threads pop and push. */
+#define EVR_MAX_QUEUE_SLEEPERS	1024
 
 /**
  * struct evr_waiter - one ENTER that sleeps; on its stack
  * @entry:	in evr_side.sleepers
  * @ep:		who sleeps; holds its uring
  * @args:	what it waits for
+ * @wake_at:	when the doorbell is due for its entries, or EVERING_NOBODY
+ * @space_at:	and for its room
  * @found:	what evr_look() said to whoever woke it; valid once @entry is off
  *		the list, 0 for "look again"
  */
@@ -36,6 +40,8 @@ struct evr_waiter {
 	struct wait_queue_entry entry;
 	struct evr_endpoint *ep;
 	const struct evering_enter *args;
+	u64 wake_at;
+	u64 space_at;
 	int found;
 };
 
@@ -98,6 +104,16 @@ static unsigned int evr_ready(const struct evr_uring *uring, unsigned int side,
 {
 	unsigned int ready = 0;
 
+	if (evr_is_queue(uring)) {
+		if ((args->flags & EVERING_ENTER_WAIT) &&
+		    evr_queue_ready(uring, side, false))
+			ready |= EVERING_READY_ENTRIES;
+		if ((args->flags & EVERING_ENTER_WAIT_SPACE) &&
+		    evr_queue_ready(uring, side, true))
+			ready |= EVERING_READY_SPACE;
+		return ready;
+	}
+
 	if ((args->flags & EVERING_ENTER_WAIT) &&
 	    evr_entries_ready(uring, !side, args->wait_pos, wanted))
 		ready |= EVERING_READY_ENTRIES;
@@ -133,6 +149,10 @@ static int evr_look(const struct evr_uring *uring, unsigned int side,
 	/* Room where nobody will take what is put there is none. */
 	if (no_room)
 		ready &= ~EVERING_READY_SPACE;
+	/* Others of the own side may have closed the queue. */
+	if (evr_is_queue(uring) && (args->flags & EVERING_ENTER_WAIT_SPACE) &&
+	    READ_ONCE(uring->side[side].control->closed))
+		return -ESHUTDOWN;
 	if (ready)
 		return ready;
 	if (READ_ONCE(peer->generation) != args->generation)
@@ -141,6 +161,8 @@ static int evr_look(const struct evr_uring *uring, unsigned int side,
 		return -EPIPE;
 	if (rclosed && (args->flags & EVERING_ENTER_WAIT_SPACE))
 		return -EPIPE;
+	if (closed && evr_is_queue(uring) && evr_queue_written(uring, side))
+		return 0;
 	/* Who waits for room as well may still get that. */
 	if (closed && !(args->flags & EVERING_ENTER_WAIT_SPACE))
 		return -ESHUTDOWN;
@@ -166,19 +188,42 @@ static void evr_announce(struct evr_uring *uring, unsigned int side)
 
 	lockdep_assert_held(&uring->side[side].sleepers.lock);
 	list_for_each_entry(w, &uring->side[side].sleepers.head, entry.entry) {
-		const struct evering_enter *args = w->args;
-
-		if (args->flags & EVERING_ENTER_WAIT)
-			wake_at = min(wake_at, args->wait_pos +
-					       args->min_complete - 1);
-		if (args->flags & EVERING_ENTER_WAIT_SPACE)
-			space_at = min(space_at, args->space_pos);
+		wake_at = min(wake_at, w->wake_at);
+		space_at = min(space_at, w->space_at);
 	}
 	/* Both pair with the full barrier before the library's load of them. */
 	WRITE_ONCE(evr_ring_words(uring, !side)->wake_at, wake_at);
 	WRITE_ONCE(evr_ring_words(uring, side)->space_at, space_at);
 	WRITE_ONCE(uring->entry->side[side].sleepers,
 		   uring->side[side].nr_sleepers);
+}
+
+/**
+ * struct evr_bell - one doorbell
+ * @woken:	sleepers that it has woken
+ * @entries:	of a queue: entries that may still wake one each
+ * @space:	likewise, free slots
+ */
+struct evr_bell {
+	unsigned int woken;
+	unsigned int entries;
+	unsigned int space;
+};
+
+/* Of a queue, what @found a sleeper may be woken for; it has it then. */
+static int evr_give(struct evr_bell *bell, int found)
+{
+	if (found <= 0)
+		return found;
+	if ((found & EVERING_READY_ENTRIES) && bell->entries)
+		bell->entries--;
+	else
+		found &= ~EVERING_READY_ENTRIES;
+	if ((found & EVERING_READY_SPACE) && bell->space)
+		bell->space--;
+	else
+		found &= ~EVERING_READY_SPACE;
+	return found;
 }
 
 /* The doorbell's @key is set; with NULL everybody wakes and looks. */
@@ -188,21 +233,31 @@ static int evr_wake_one(struct wait_queue_entry *entry, unsigned int mode,
 	struct evr_waiter *w = container_of(entry, struct evr_waiter, entry);
 	struct evr_endpoint *ep = w->ep;
 	struct evr_side *s = &ep->uring->side[ep->side];
-	unsigned int *woken = key;
+	struct evr_bell *bell = key, before = {};
 
-	w->found = woken ? evr_look(ep->uring, ep->side, w->args) : 0;
-	if (woken && !w->found)
+	/* All that there is has been given: nobody behind needs to look. */
+	if (bell && evr_is_queue(ep->uring) && !bell->entries && !bell->space)
+		return -1;
+	if (bell)
+		before = *bell;
+	w->found = bell ? evr_look(ep->uring, ep->side, w->args) : 0;
+	if (bell && evr_is_queue(ep->uring))
+		w->found = evr_give(bell, w->found);
+	if (bell && !w->found)
 		return 0;
 	s->nr_sleepers--;
 	ep->nr_sleepers--;
 	/* Takes the entry off the list; after that @w and @ep may be gone. */
 	if (!autoremove_wake_function(entry, mode, flags, NULL)) {
+		/* It runs already, and looks for itself. */
 		ep->nr_sleepers++;
 		s->nr_sleepers++;
+		if (bell)
+			*bell = before;
 		return 0;
 	}
-	if (woken)
-		(*woken)++;
+	if (bell)
+		bell->woken++;
 	return 1;
 }
 
@@ -233,14 +288,23 @@ static bool evr_disarm_pollers(struct evr_uring *uring, unsigned int side)
 void evr_doorbell(struct evr_uring *uring, unsigned int side, bool sync)
 {
 	struct evr_side *s = &uring->side[side];
-	unsigned int woken = 0;
+	struct evr_bell bell = {};
 	bool polled;
 
 	spin_lock(&s->sleepers.lock);
+	if (evr_is_queue(uring)) {
+		/* No count comes with it: commits may be out of order. */
+		if (evr_has_ring(uring, !side))
+			bell.entries = evr_queue_news(uring, side, false,
+						     s->nr_sleepers);
+		if (evr_has_ring(uring, side))
+			bell.space = evr_queue_news(uring, side, true,
+						   s->nr_sleepers);
+	}
 	if (sync)
-		__wake_up_locked_sync_key(&s->sleepers, TASK_NORMAL, &woken);
+		__wake_up_locked_sync_key(&s->sleepers, TASK_NORMAL, &bell);
 	else
-		__wake_up_locked_key(&s->sleepers, TASK_NORMAL, &woken);
+		__wake_up_locked_key(&s->sleepers, TASK_NORMAL, &bell);
 	evr_announce(uring, side);
 	polled = evr_disarm_pollers(uring, side);
 	spin_unlock(&s->sleepers.lock);
@@ -252,7 +316,7 @@ void evr_doorbell(struct evr_uring *uring, unsigned int side, bool sync)
 	 */
 	if (polled)
 		wake_up_all(&s->pollers);
-	trace_evering_wake(uring->token, side, woken, polled);
+	trace_evering_wake(uring->token, side, bell.woken, polled);
 }
 
 /**
@@ -265,6 +329,9 @@ void evr_wake_all(struct evr_uring *uring, unsigned int side)
 	struct evr_side *s = &uring->side[side];
 
 	spin_lock(&s->sleepers.lock);
+	/* Whoever was woken for something may be gone: nothing is given. */
+	s->given[0] = 0;
+	s->given[1] = 0;
 	/* No entry is exclusive, so this is all of them. */
 	__wake_up_locked_key(&s->sleepers, TASK_NORMAL, NULL);
 	evr_announce(uring, side);
@@ -316,6 +383,24 @@ int evr_sleep_until(u64 deadline)
 	return 0;
 }
 
+/* When the doorbell is due for what @w waits for. */
+static void evr_waiter_aim(struct evr_waiter *w)
+{
+	const struct evering_enter *args = w->args;
+	struct evr_uring *uring = w->ep->uring;
+	unsigned int side = w->ep->side;
+
+	w->wake_at = EVERING_NOBODY;
+	w->space_at = EVERING_NOBODY;
+	if (args->flags & EVERING_ENTER_WAIT)
+		w->wake_at = evr_is_queue(uring) ?
+			     evr_queue_at(uring, side, false) :
+			     args->wait_pos + args->min_complete - 1;
+	if (args->flags & EVERING_ENTER_WAIT_SPACE)
+		w->space_at = evr_is_queue(uring) ?
+			      evr_queue_at(uring, side, true) : args->space_pos;
+}
+
 /*
  * On the list and announced, at first and again after a wake-up for nothing.
  * Asked under the lock: a waker wakes first and takes off the list afterwards,
@@ -332,9 +417,12 @@ static int evr_enqueue(struct evr_side *s, struct evr_waiter *w)
 	if (list_empty(&w->entry.entry)) {
 		if (w->found) {
 			ret = w->found;
-		} else if (ep->nr_sleepers >= EVR_MAX_SLEEPERS) {
+		} else if (ep->nr_sleepers >= (evr_is_queue(ep->uring) ?
+					       EVR_MAX_QUEUE_SLEEPERS :
+					       EVR_MAX_SLEEPERS)) {
 			ret = -EBUSY;
 		} else {
+			evr_waiter_aim(w);
 			s->nr_sleepers++;
 			ep->nr_sleepers++;
 			__add_wait_queue_entry_tail(&s->sleepers, &w->entry);
@@ -353,6 +441,21 @@ static int evr_give_up(const struct evr_endpoint *ep, int slept)
 	if (signal_pending(current))
 		return -ERESTARTSYS;
 	return slept;
+}
+
+/*
+ * A sleeper of a queue leaves with an error.  What it has been given meanwhile,
+ * it does not take: that is for the others.
+ */
+static void evr_pass_on(struct evr_uring *uring, unsigned int side)
+{
+	struct evr_side *s = &uring->side[side];
+
+	spin_lock(&s->sleepers.lock);
+	s->given[0] = 0;
+	s->given[1] = 0;
+	spin_unlock(&s->sleepers.lock);
+	evr_doorbell(uring, side, false);
 }
 
 /**
@@ -412,6 +515,8 @@ int evr_wait(struct evr_endpoint *ep, const struct evering_enter *args)
 		}
 		spin_unlock(&s->sleepers.lock);
 	}
+	if (ret < 0 && evr_is_queue(uring))
+		evr_pass_on(uring, ep->side);
 	return ret;
 }
 
@@ -462,12 +567,19 @@ __poll_t evr_poll(struct file *file, struct poll_table_struct *table)
 	u64 head = READ_ONCE(own->head);
 	u64 tail = READ_ONCE(own->tail);
 	__poll_t mask = 0, events;
-	bool takes, makes;
+	bool takes, makes, queue;
 
 	poll_wait(file, &uring->side[ep->side].pollers, table);
-	/* Where many read, each keeps its position to itself. */
-	takes = evr_has_ring(uring, !ep->side) && !uring->side[ep->side].many;
-	makes = evr_has_ring(uring, ep->side) && !uring->side[!ep->side].many;
+	/* Where many read all of it, each keeps its position to itself. */
+	queue = evr_is_queue(uring);
+	takes = evr_has_ring(uring, !ep->side) &&
+		(queue || !uring->side[ep->side].many);
+	makes = evr_has_ring(uring, ep->side) &&
+		(queue || !uring->side[!ep->side].many);
+	if (queue && takes)
+		head = evr_queue_at(uring, ep->side, false);
+	if (queue && makes)
+		tail = evr_queue_at(uring, ep->side, true);
 	events = poll_requested_events(table);
 	if (!takes)
 		events &= ~(EPOLLIN | EPOLLRDNORM);
@@ -481,17 +593,24 @@ __poll_t evr_poll(struct file *file, struct poll_table_struct *table)
 		mask |= EPOLLHUP | EPOLLRDHUP | EPOLLIN | EPOLLOUT;
 	/* pairs with evr_shutdown() */
 	if (smp_load_acquire(&other->closed))
-		mask |= EPOLLRDHUP | EPOLLIN;
+		mask |= queue && evr_queue_written(uring, ep->side) ?
+			EPOLLRDHUP : EPOLLRDHUP | EPOLLIN;
+	/* Of a queue, another of this side may have closed it. */
+	if (queue && makes && READ_ONCE(own->closed))
+		mask |= EPOLLOUT;
 	/* pairs with evr_shutdown() */
 	if (smp_load_acquire(&other->rclosed))
 		mask |= EPOLLOUT;
 	if (READ_ONCE(ep->dead))
 		mask |= EPOLLERR;
-	if (takes && evr_slot_ready(uring, !ep->side, head))
+	if (takes && (queue ? evr_queue_ready(uring, ep->side, false) :
+			      evr_slot_ready(uring, !ep->side, head)))
 		mask |= EPOLLIN;
+	if (makes && (queue ? evr_queue_ready(uring, ep->side, true) :
+			      evr_space_ready(uring, ep->side, tail)))
+		mask |= EPOLLOUT;
 	/* Who publishes to many does not wait for them. */
-	if (makes ? evr_space_ready(uring, ep->side, tail) :
-		    evr_has_ring(uring, ep->side))
+	if (!makes && evr_has_ring(uring, ep->side))
 		mask |= EPOLLOUT;
 	if (mask & EPOLLIN)
 		mask |= EPOLLRDNORM;

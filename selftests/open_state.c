@@ -238,7 +238,7 @@ TEST_F(each, side_that_has_died_is_epipe)
 		EXPECT_EQ(0, close(self->fd[kind][side]));
 		fd = open_token(self->token[kind], side);
 		/* Of many, the first and the last are like any other. */
-		if (kind == EVERING_KIND_BUFFER)
+		if (many_on[kind][EVERING_SIDE_A])
 			expected = 0;
 		EXPECT_EQ(expected, MIN(fd, 0))
 			TH_LOG("kind %d, side %d", kind, side);

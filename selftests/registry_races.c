@@ -237,8 +237,7 @@ TEST_F(race, of_many_for_one_side)
 
 	start(self, open_all);
 	for (round = 1; winner >= 0; round++) {
-		fd = do_create(reg.control, round % 2 ? EVERING_KIND_QUEUE : EVERING_KIND_CHANNEL,
-			       "", &token);
+		fd = do_create(reg.control, EVERING_KIND_CHANNEL, "", &token);
 		ASSERT_LE(0, fd);
 		STORE(race->token[0], token);
 		if (!going(self) && round > ROUNDS)

@@ -58,6 +58,8 @@ static inline struct recipe recipe_of(uint32_t n)
 
 		if (ring) {
 			r.geometry.entries[i] = 1 << (mix(n, 2 + i) & 3);
+			if (r.kind == EVERING_KIND_QUEUE)
+				r.geometry.entries[i] *= EVERING_MIN_QUEUE;
 			r.geometry.slot_size[i] = 64 << (mix(n, 4 + i) & 1);
 		}
 		if (i ? ring : true)
@@ -74,6 +76,8 @@ static inline uint64_t bytes_of(const struct recipe *r)
 	for (i = 0; i < 2; i++) {
 		ring = sizeof(struct evering_control) +
 		       r->geometry.entries[i] * r->geometry.slot_size[i];
+		if (i && r->kind == EVERING_KIND_QUEUE)
+			ring += r->geometry.entries[0] * sizeof(uint64_t);
 		bytes += (ring + PAGE - 1) / PAGE * PAGE + r->geometry.heap_size[i];
 	}
 	return bytes;
@@ -81,7 +85,8 @@ static inline uint64_t bytes_of(const struct recipe *r)
 
 static inline bool many(const struct recipe *r, int side)
 {
-	return r->kind == EVERING_KIND_BUFFER || (r->kind == EVERING_KIND_TOPIC && side);
+	return r->kind == EVERING_KIND_BUFFER || r->kind == EVERING_KIND_QUEUE ||
+	       (r->kind == EVERING_KIND_TOPIC && side);
 }
 
 static inline bool read_only(const struct recipe *r, int side)

@@ -36,13 +36,14 @@
 
 static const struct evering_geometry of_kind[NR_KINDS] = {
 	[EVERING_KIND_CHANNEL] = { { 8, 4 }, { 64, 128 }, { 4096, 8192 } },
-	[EVERING_KIND_QUEUE] = { { 8, 0 }, { 64, 0 }, { 4096, 0 } },
+	[EVERING_KIND_QUEUE] = { { 64, 0 }, { 64, 0 }, { 4096, 0 } },
 	[EVERING_KIND_TOPIC] = { { 4, 0 }, { 64, 0 }, { 8192, 0 } },
 	[EVERING_KIND_BUFFER] = { { 0, 0 }, { 0, 0 }, { 8192, 0 } },
 };
 
 /* Which sides the table in the header calls "many", and which "read only". */
 static const bool many_on[NR_KINDS][2] = {
+	[EVERING_KIND_QUEUE] = { true, true },
 	[EVERING_KIND_TOPIC] = { false, true },
 	[EVERING_KIND_BUFFER] = { true, true },
 };

@@ -39,6 +39,7 @@
 #define EVERING_NAME_MAX	63	/* bytes in a name, without NUL */
 #define EVERING_MAX_ENTRIES	65536U	/* slots in a ring */
 #define EVERING_MIN_SLOT_SIZE	64U
+#define EVERING_MIN_QUEUE	64U	/* slots, where both sides are many */
 #define EVERING_MAX_SLOT_SIZE	4096U
 #define EVERING_MAX_BACKLOG	4096U	/* connections that wait for ACCEPT */
 
@@ -228,7 +229,7 @@ EVERING_OFFSET_IS(struct evering_cqe, data, 32);
  *
  *		SQ	CQ	side A			side B
  *	channel	yes	yes	one			one
- *	queue	yes	no	one			one
+ *	queue	yes	no	many, each takes slots	many, each takes entries
  *	topic	yes	no	one, publishes		many, read only
  *	buffer	no	no	many, read and write	many, read only
  */
@@ -260,14 +261,17 @@ EVERING_SIZE_IS(struct evering_geometry, 32);
  * @section_size:	bytes to map of HEADER, A and B; whole pages
  * @slots_offset:	of the SQ in section A, of the CQ in section B
  * @heap_offset:	of heap A in section A, of heap B in section B
+ * @claims_offset:	of the claim words of the SQ in section B, of those of the
+ *			CQ in section A; 0 where there are none
  */
 struct evering_layout {
 	struct evering_geometry geometry;
 	__u64 section_size[3];
 	__u64 slots_offset[2];
 	__u64 heap_offset[2];
+	__u64 claims_offset[2];
 };
-EVERING_SIZE_IS(struct evering_layout, 88);
+EVERING_SIZE_IS(struct evering_layout, 104);
 
 /* ---------------------------------------------------------- section HEADER */
 
@@ -276,8 +280,9 @@ EVERING_SIZE_IS(struct evering_layout, 88);
 /**
  * struct evering_ring_words - who sleeps on one ring; written by the kernel
  * @wake_at:	a consumer sleeps; ring the doorbell for a commit at or beyond
- * @poll_at:	the same for poll, epoll and io_uring poll; not for sides that may
- *		have many endpoints, whom poll tells of the end alone
+ * @poll_at:	the same for poll, epoll and io_uring poll
+ * @healed:	slots that a dead producer had taken, and that are SKIPPED now
+ * @lost:	entries that a dead consumer had taken, and that nobody will see
  * @space_at:	a producer sleeps for room at this position; ring the doorbell
  *		when head + entries > space_at
  * @poll_space_at: the same for poll
@@ -290,7 +295,9 @@ EVERING_SIZE_IS(struct evering_layout, 88);
 struct evering_ring_words {
 	__u64 wake_at;
 	__u64 poll_at;
-	__u64 __resv1[14];
+	__u64 healed;
+	__u64 lost;
+	__u64 __resv1[12];
 	__u64 space_at;
 	__u64 poll_space_at;
 	__u64 __resv2[14];
@@ -330,7 +337,7 @@ struct evering_header {
 	__u32 abi_version;
 	__u64 token;
 	struct evering_layout layout;
-	__u8 __resv[152];
+	__u8 __resv[136];
 	struct evering_ring_words ring[2];
 	struct evering_side_words side[2];
 };
@@ -598,7 +605,7 @@ struct evering_connect {
 	struct evering_layout layout;
 	__u64 token;
 };
-EVERING_SIZE_IS(struct evering_connect, 200);
+EVERING_SIZE_IS(struct evering_connect, 216);
 
 /**
  * struct evering_create - EVERING_IOC_CREATE: a new uring
@@ -633,7 +640,7 @@ struct evering_create {
 	struct evering_layout layout;
 	__u64 token;
 };
-EVERING_SIZE_IS(struct evering_create, 216);
+EVERING_SIZE_IS(struct evering_create, 232);
 
 /**
  * struct evering_open - EVERING_IOC_OPEN: an endpoint of a uring that is there
@@ -664,7 +671,7 @@ struct evering_open {
 	__u32 side;
 	struct evering_layout layout;
 };
-EVERING_SIZE_IS(struct evering_open, 176);
+EVERING_SIZE_IS(struct evering_open, 192);
 
 /**
  * struct evering_unlink - EVERING_IOC_UNLINK: take it out of the registry
@@ -716,7 +723,7 @@ struct evering_accept {
 	__s32 pid;
 	__u32 __resv;
 };
-EVERING_SIZE_IS(struct evering_accept, 128);
+EVERING_SIZE_IS(struct evering_accept, 144);
 
 #define EVERING_ENTER_WAKE_PEER	 (1U << 0)	/* ring the doorbell */
 #define EVERING_ENTER_WAIT	 (1U << 1)	/* sleep for entries */
@@ -729,10 +736,11 @@ EVERING_SIZE_IS(struct evering_accept, 128);
  * struct evering_enter - EVERING_IOC_ENTER: wake the peer, sleep, or both
  * @size:	sizeof(struct evering_enter)
  * @flags:	EVERING_ENTER_*
- * @wait_pos:	WAIT: the position that the caller will take next
- * @space_pos:	WAIT_SPACE: the position that the caller will commit next
+ * @wait_pos:	WAIT: the position that the caller will take next; in a queue, any
+ * @space_pos:	WAIT_SPACE: the position that the caller will commit next; in a queue,
+ *		any
  * @deadline:	CLOCK_MONOTONIC nanoseconds, or EVERING_NO_DEADLINE
- * @min_complete: WAIT: entries wanted from @wait_pos on, 1 to entries
+ * @min_complete: WAIT: entries wanted from @wait_pos on, 1 to entries; 1 in a queue
  * @generation:	WAIT*: the peer's generation as last seen
  *
  * Returns EVERING_READY_* bits, 0 where it was not asked to wait; with both
@@ -742,7 +750,7 @@ EVERING_SIZE_IS(struct evering_accept, 128);
  * alone: with WAIT_SPACE there may still come room);
  * -ECONNRESET: another life of the peer; -EBUSY: too many threads of this
  * side sleep already; -ETIME: the deadline; -EINTR: a
- * signal; -EBADFD: this endpoint is dead; -EPERM: it belongs to another
+ * signal; -EBADFD: this endpoint is dead, or of a queue and not mapped; -EPERM: it belongs to another
  * process.  Success beats time-out and signal.
  */
 struct evering_enter {
@@ -823,6 +831,10 @@ EVERING_SIZE_IS(struct evering_dup, 8);
  * @side:	out: EVERING_SIDE_*
  * @mode:	out: as created
  * @read_only:	out: 1 where no section may be mapped to write
+ * @owner:	out: what this endpoint writes into the words of slots, 1 to
+ *		EVERING_MAX_OWNER where its side is many, else 0.  Given to another
+ *		only when what this one has left is healed
+ * @__resv:	out: 0
  * @token:	out
  * @layout:	out
  * @name:	out: its own, or that of the service it was connected to
@@ -834,10 +846,12 @@ struct evering_info {
 	__u32 side;
 	__u32 mode;
 	__u32 read_only;
+	__u32 owner;
+	__u32 __resv;
 	__u64 token;
 	struct evering_layout layout;
 	char name[EVERING_NAME_MAX + 1];
 };
-EVERING_SIZE_IS(struct evering_info, 184);
+EVERING_SIZE_IS(struct evering_info, 208);
 
 #endif /* _UAPI_LINUX_EVERING_H */

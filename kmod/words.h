@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The words of a queue's slots: used by queue.c and heal.c. */
+#ifndef _EVERING_WORDS_H
+#define _EVERING_WORDS_H
+
+#include "internal.h"
+
+/**
+ * struct evr_words - the stamps of a ring, or its claim words
+ * @section:	where they are
+ * @offset:	of the word of slot 0
+ * @stride:	from one to the next
+ * @mask:	entries - 1
+ * @shift:	log2 of entries
+ * @cursor:	that those who write the words move
+ */
+struct evr_words {
+	const struct evr_section *section;
+	u64 offset;
+	u64 stride;
+	u64 mask;
+	unsigned int shift;
+	u64 *cursor;
+};
+
+static inline u64 *evr_word_at(const struct evr_words *w, u64 pos)
+{
+	return evr_word(w->section, w->offset + (pos & w->mask) * w->stride);
+}
+
+/* Written by the producers of @ring. */
+static inline struct evr_words evr_stamps(const struct evr_uring *uring,
+				   unsigned int ring)
+{
+	const struct evering_layout *layout = &uring->layout;
+
+	return (struct evr_words) {
+		.section = evr_own_section(uring, ring),
+		.offset = layout->slots_offset[ring],
+		.stride = layout->geometry.slot_size[ring],
+		.mask = layout->geometry.entries[ring] - 1,
+		.shift = uring->shift[ring],
+		.cursor = &uring->side[ring].control->tail,
+	};
+}
+
+/* Written by its consumers. */
+static inline struct evr_words evr_claims(const struct evr_uring *uring,
+				   unsigned int ring)
+{
+	const struct evering_layout *layout = &uring->layout;
+
+	return (struct evr_words) {
+		.section = evr_own_section(uring, !ring),
+		.offset = layout->claims_offset[ring],
+		.stride = sizeof(u64),
+		.mask = layout->geometry.entries[ring] - 1,
+		.shift = uring->shift[ring],
+		.cursor = &uring->side[!ring].control->head,
+	};
+}
+
+/* More claims than these can only be behind a cursor that somebody holds back. */
+#define EVR_MAX_WALK	64
+
+/*
+ * Where the cursor would be if all had helped it.  It is behind by one claim at
+ * most, but others go on while we walk.
+ *
+ * Return: false where it does not come to rest.
+ */
+static inline bool evr_walk(const struct evr_words *w, u64 *pos)
+{
+	int i;
+
+	*pos = READ_ONCE(*w->cursor);
+	for (i = 0; i < EVR_MAX_WALK; i++) {
+		/* pairs with the claim, and with who has helped the cursor */
+		u64 word = smp_load_acquire(evr_word_at(w, *pos));
+		s64 ahead = evering_word_ahead(word, evering_lap(*pos, w->shift));
+
+		if (ahead < 0)
+			return true;
+		if (ahead)
+			*pos = READ_ONCE(*w->cursor);
+		else
+			*pos += evering_word_count(word);
+	}
+	return false;
+}
+
+#endif /* _EVERING_WORDS_H */
