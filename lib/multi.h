@@ -173,7 +173,8 @@ static inline enum multi_verdict multi_reserve(struct multi_ring *r,
 					       uint64_t *pos,
 					       unsigned int *count)
 {
-	for (;;) {
+	/* Or each that tries would leave a skipped slot. */
+	while (likely(!load_once(r->closed))) {
 		uint64_t p = load_acquire(r->tail);
 		uint64_t lap = multi_lap(r, p);
 		uint64_t word = load_acquire(multi_stamp(r, p)), claim;
@@ -209,8 +210,9 @@ static inline enum multi_verdict multi_reserve(struct multi_ring *r,
 		if (likely(!load_once(r->closed)))
 			return MULTI_OK;
 		multi_mark_stamps(r, p, n, EVERING_SKIPPED);
-		return MULTI_CLOSED;
+		break;
 	}
+	return MULTI_CLOSED;
 }
 
 static inline void multi_commit(struct multi_ring *r, uint64_t pos,

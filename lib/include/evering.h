@@ -44,6 +44,7 @@
 #include <time.h>
 #include <linux/evering.h>
 #include <evering/buffer.h>
+#include <evering/queue.h>
 #include <evering/registry.h>
 
 #ifdef __cplusplus
