@@ -416,7 +416,7 @@ TEST_F(multi, threads_that_abandon_lose_nothing_uncounted)
 						    &t[side][i]));
 		}
 	}
-	usleep(3000000);
+	usleep(2000000);
 	store_once(&self->s->stop, 1);
 	for (i = 0; i < WORKERS; i++)
 		pthread_join(t[EVERING_SIDE_A][i].thread, NULL);
@@ -481,7 +481,7 @@ TEST_F(multi, processes_that_are_killed_lose_nothing_uncounted)
 {
 	struct worker w[2][WORKERS];
 	pid_t pid[2][WORKERS];
-	uint64_t end = now_ms() + 5000;
+	uint64_t end = now_ms() + 3000;
 	unsigned int side, i;
 
 	for (side = 0; side < 2; side++) {
