@@ -130,6 +130,9 @@ bool evr_queue_written(const struct evr_uring *uring, unsigned int side)
 	struct evr_slot slot;
 	u64 pos;
 
+	/* The side that pushes consumes no ring, and there is nothing to look at. */
+	if (!uring->layout.geometry.entries[!side])
+		return false;
 	if (!evr_walk(&claims, &pos))
 		return false;
 	slot = evr_slot_at(&stamps, &claims, pos);

@@ -277,6 +277,13 @@ static bool evr_disarm_pollers(struct evr_uring *uring, unsigned int side)
 	return armed;
 }
 
+/* Has somebody ended this queue, for whom the others may be asleep? */
+static bool evr_queue_ended(const struct evr_uring *uring)
+{
+	return READ_ONCE(uring->side[EVERING_SIDE_A].control->closed) ||
+	       READ_ONCE(uring->side[EVERING_SIDE_B].control->rclosed);
+}
+
 /**
  * evr_doorbell() - the peer of @side has changed a ring
  * @uring:	the uring
@@ -291,6 +298,11 @@ void evr_doorbell(struct evr_uring *uring, unsigned int side, bool sync)
 	struct evr_bell bell = {};
 	bool polled;
 
+	/* The last entries wake one each, and their end all of the others. */
+	if (evr_is_queue(uring) && evr_queue_ended(uring)) {
+		evr_wake_all(uring, side);
+		return;
+	}
 	spin_lock(&s->sleepers.lock);
 	if (evr_is_queue(uring)) {
 		/* No count comes with it: commits may be out of order. */

@@ -543,13 +543,15 @@ EXPORT int evering_queue_try_pop_bulk(struct evering_queue *queue, void *items,
 	if (end->fd < 0)
 		return -EBADF;
 	while (!n) {
+		/* A peer that feeds skipped slots does not keep us here. */
+		if (skips > end->ring.g.entries)
+			return -EAGAIN;
 		verdict = multi_take(&end->ring, evr_most(queue, nr), &pos, &count);
 		if (verdict == MULTI_CLOSED)
 			return -ESHUTDOWN;
 		if (verdict == MULTI_LIE)
 			return -EPROTO;
-		/* A peer that feeds skipped slots does not keep us here. */
-		if (verdict != MULTI_OK || skips > end->ring.g.entries)
+		if (verdict != MULTI_OK)
 			return -EAGAIN;
 		for (i = 0; i < count; i++) {
 			uint64_t word = load_once(multi_stamp(&end->ring, pos + i));

@@ -397,6 +397,64 @@ TEST_F(queue, the_end_waits_for_who_was_before_it)
 	EXPECT_EQ(-ESHUTDOWN, evering_queue_pop(self->q, &item));
 }
 
+/* Its cursor for a ring that there is not may say anything. */
+TEST_F(queue, a_producer_has_nothing_to_consume)
+{
+	struct evering_open args = {
+		.size = sizeof(args), .name = NAME, .kind = EVERING_KIND_QUEUE,
+		.side = EVERING_SIDE_A,
+	};
+	struct evering_control *control;
+	struct pollfd in = { .events = POLLIN | POLLOUT };
+	uint64_t size;
+	int i;
+
+	in.fd = device_call(EVERING_IOC_OPEN, &args);
+	ASSERT_LE(0, in.fd);
+	size = args.layout.section_size[EVERING_SECTION_A];
+	control = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, in.fd,
+		       (off_t)EVERING_MMAP_OFFSET(EVERING_SECTION_A));
+	ASSERT_NE(MAP_FAILED, control);
+	for (i = 0; i < ENTRIES; i++)
+		ASSERT_EQ(0, try_push(self->q, i));
+	control->head = 0xfffffff0;
+	{
+		struct evering_shutdown down = {
+			.size = sizeof(down), .how = EVERING_SHUT_WR,
+		};
+
+		/* Side B says that it submits no more, which it never did. */
+		ASSERT_EQ(0, call(evering_queue_fd(self->q, EVERING_QUEUE_POP),
+				  EVERING_IOC_SHUTDOWN, &down));
+	}
+	EXPECT_LE(0, poll(&in, 1, 0));
+	EXPECT_EQ(-ETIME, do_wait_space(in.fd, 0, 10));
+	munmap(control, size);
+	close(in.fd);
+}
+
+/* One gets the last item, and the other must not wait for another. */
+TEST_F(queue, the_last_item_ends_the_wait_of_all)
+{
+	struct evering_queue_slot slot;
+	pthread_t pop[2];
+	void *got[2];
+	int i;
+
+	ASSERT_EQ(0, evering_queue_reserve(self->q, &slot));
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, pthread_create(&pop[i], NULL, pop_one, self->q));
+	ASSERT_TRUE(all_asleep(self->q, EVERING_QUEUE_POP, 'b', 2));
+	ASSERT_EQ(0, evering_queue_shutdown(self->q));
+	sleep_ms(50);
+	ASSERT_TRUE(all_asleep(self->q, EVERING_QUEUE_POP, 'b', 2));
+	((struct item *)slot.item)->number = 1234;
+	ASSERT_EQ(0, evering_queue_commit(self->q, &slot));
+	for (i = 0; i < 2; i++)
+		pthread_join(pop[i], &got[i]);
+	EXPECT_EQ(1234 - ESHUTDOWN, (intptr_t)got[0] + (intptr_t)got[1]);
+}
+
 /* Killed between reserve and commit, it holds nobody up. */
 TEST_F(queue, a_dead_producer_is_skipped)
 {
