@@ -358,10 +358,37 @@ static int evr_queue_sleep(struct evr_queue_end *end, unsigned int flags,
 	return ret < 0 ? ret : 0;
 }
 
-/* Others may be faster each time, and a peer may see to it. */
-static bool evr_is_late(uint64_t deadline)
+/* Tries, spins a little, and sleeps, until @attempt says more than "try again". */
+static int evr_until(struct evering_queue *queue,
+		     int (*attempt)(struct evering_queue *queue, void *item),
+		     void *item, unsigned int side, unsigned int flags,
+		     const struct timespec *timeout)
 {
-	return deadline != EVERING_NO_DEADLINE && evr_now() >= deadline;
+	unsigned int spins = 0;
+	uint64_t deadline;
+	bool late = false;
+	int ret;
+
+	if (!evr_timeout_ok(timeout))
+		return -EINVAL;
+	deadline = evr_deadline(timeout);
+	for (;;) {
+		ret = attempt(queue, item);
+		if (ret != -EAGAIN || !deadline)
+			return ret;
+		if (late)
+			return -ETIME;
+		if (spins++ < BRIEF_SPINS) {
+			cpu_relax();
+			continue;
+		}
+		ret = evr_queue_sleep(&queue->end[side], flags, deadline);
+		/* The end of the stream is the ring's to tell, in @attempt. */
+		if (ret && ret != -ESHUTDOWN)
+			return ret;
+		/* Others may be faster each time, and a peer may see to it. */
+		late = deadline != EVERING_NO_DEADLINE && evr_now() >= deadline;
+	}
 }
 
 /* ------------------------------------------------------------------- pushing */
@@ -447,34 +474,17 @@ EXPORT int evering_queue_try_push(struct evering_queue *queue, const void *item)
 	return ret < 0 ? ret : 0;
 }
 
+static int evr_try_push(struct evering_queue *queue, void *item)
+{
+	return evering_queue_try_push(queue, item);
+}
+
 EXPORT int evering_queue_push_timeout(struct evering_queue *queue,
 				      const void *item,
 				      const struct timespec *timeout)
 {
-	struct evr_queue_end *end = &queue->end[EVERING_SIDE_A];
-	unsigned int spins = 0;
-	uint64_t deadline;
-	bool late = false;
-	int ret;
-
-	if (!evr_timeout_ok(timeout))
-		return -EINVAL;
-	deadline = evr_deadline(timeout);
-	for (;;) {
-		ret = evering_queue_try_push(queue, item);
-		if (ret != -EAGAIN || !deadline)
-			return ret;
-		if (late)
-			return -ETIME;
-		if (spins++ < BRIEF_SPINS) {
-			cpu_relax();
-			continue;
-		}
-		ret = evr_queue_sleep(end, EVERING_ENTER_WAIT_SPACE, deadline);
-		if (ret)
-			return ret;
-		late = evr_is_late(deadline);
-	}
+	return evr_until(queue, evr_try_push, (void *)(uintptr_t)item,
+			 EVERING_SIDE_A, EVERING_ENTER_WAIT_SPACE, timeout);
 }
 
 EXPORT int evering_queue_push(struct evering_queue *queue, const void *item)
@@ -579,31 +589,8 @@ EXPORT int evering_queue_try_pop(struct evering_queue *queue, void *item)
 EXPORT int evering_queue_pop_timeout(struct evering_queue *queue, void *item,
 				     const struct timespec *timeout)
 {
-	struct evr_queue_end *end = &queue->end[EVERING_SIDE_B];
-	unsigned int spins = 0;
-	uint64_t deadline;
-	bool late = false;
-	int ret;
-
-	if (!evr_timeout_ok(timeout))
-		return -EINVAL;
-	deadline = evr_deadline(timeout);
-	for (;;) {
-		ret = evering_queue_try_pop(queue, item);
-		if (ret != -EAGAIN || !deadline)
-			return ret;
-		if (late)
-			return -ETIME;
-		if (spins++ < BRIEF_SPINS) {
-			cpu_relax();
-			continue;
-		}
-		ret = evr_queue_sleep(end, EVERING_ENTER_WAIT, deadline);
-		/* The end is told by the ring, when all has been taken. */
-		if (ret && ret != -ESHUTDOWN)
-			return ret;
-		late = evr_is_late(deadline);
-	}
+	return evr_until(queue, evering_queue_try_pop, item, EVERING_SIDE_B,
+			 EVERING_ENTER_WAIT, timeout);
 }
 
 EXPORT int evering_queue_pop(struct evering_queue *queue, void *item)
