@@ -193,7 +193,7 @@ int evr_accept(struct file *service_file, void __user *uarg)
 		ret = PTR_ERR(uring);
 		goto put_fd;
 	}
-	file = evr_endpoint_new(uring, EVERING_SIDE_B);
+	file = evr_endpoint_file(uring, EVERING_SIDE_B);
 	if (IS_ERR(file)) {
 		ret = PTR_ERR(file);
 		goto return_client;

@@ -11,8 +11,8 @@
 #include "internal.h"
 #include "trace.h"
 
-#define EVR_ENTER_FLAGS (EVERING_ENTER_WAKE_PEER | EVERING_ENTER_WAIT | \
-			 EVERING_ENTER_WAIT_SPACE)
+#define EVR_ENTER_FLAGS (EVERING_ENTER_WAKE_PEER | EVERING_ENTER_WAKE_OWN | \
+			 EVERING_ENTER_WAIT | EVERING_ENTER_WAIT_SPACE)
 #define EVR_SHUT_FLAGS	(EVERING_SHUT_WR | EVERING_SHUT_RD)
 
 /* May the current process act through this endpoint? */
@@ -51,9 +51,10 @@ static int evr_enter(struct evr_endpoint *ep, void __user *uarg)
 	    (!uring->layout.geometry.entries[ep->side] ||
 	     (uring->side[peer].many && !evr_has_claims(uring, ep->side))))
 		return -EINVAL;
-	/* Whoever waits with others gets one at a time. */
-	if ((args.flags & EVERING_ENTER_WAIT) && ep->owner &&
-	    args.min_complete != 1)
+	/* Whoever waits with others gets one at a time, and has others. */
+	if (ep->owner ? (args.flags & EVERING_ENTER_WAIT) &&
+			args.min_complete != 1 :
+			args.flags & EVERING_ENTER_WAKE_OWN)
 		return -EINVAL;
 	/* Only of who has mapped it do we learn when it dies with what it got. */
 	if ((args.flags & (EVERING_ENTER_WAIT | EVERING_ENTER_WAIT_SPACE)) &&
@@ -66,6 +67,8 @@ static int evr_enter(struct evr_endpoint *ep, void __user *uarg)
 	wait = args.flags & (EVERING_ENTER_WAIT | EVERING_ENTER_WAIT_SPACE);
 	if (args.flags & EVERING_ENTER_WAKE_PEER)
 		evr_doorbell(uring, peer, wait);
+	if (args.flags & EVERING_ENTER_WAKE_OWN)
+		evr_doorbell(uring, ep->side, false);
 	if (wait)
 		return evr_wait(ep, &args);
 	if ((args.flags & EVERING_ENTER_WAKE_PEER) &&
@@ -85,7 +88,7 @@ static int evr_shutdown(struct evr_endpoint *ep, void __user *uarg)
 		return ret;
 	if (args.flags || args.__resv || !args.how || args.how & ~EVR_SHUT_FLAGS)
 		return -EINVAL;
-	/* Of a queue, any endpoint says it for its whole side. */
+	/* Of many, any endpoint says it for its whole side. */
 	if (ep->read_only || ep->uring->kind == EVERING_KIND_BUFFER)
 		return -EOPNOTSUPP;
 	ret = evr_endpoint_check(ep);
@@ -143,7 +146,15 @@ static int evr_info(struct evr_endpoint *ep, void __user *uarg)
 	args.mode = uring->mode;
 	args.read_only = ep->read_only;
 	args.owner = ep->owner;
-	args.__resv = 0;
+	args.uring_flags = 0;
+	if (uring->kind == EVERING_KIND_CHANNEL) {
+		if (uring->side[EVERING_SIDE_A].shared)
+			args.uring_flags |= EVERING_URING_MULTI_A;
+		if (uring->side[EVERING_SIDE_B].shared)
+			args.uring_flags |= EVERING_URING_MULTI_B;
+	}
+	if (uring->lease)
+		args.uring_flags |= EVERING_URING_LEASE;
 	args.token = uring->token;
 	args.layout = uring->layout;
 	memcpy(args.name, uring->name.name, sizeof(args.name));
@@ -156,9 +167,9 @@ static int evr_info(struct evr_endpoint *ep, void __user *uarg)
  */
 static int evr_dup(struct evr_endpoint *ep, void __user *uarg)
 {
+	struct evr_new_endpoint new;
 	struct evering_dup args;
-	struct file *file;
-	int ret, fd;
+	int ret;
 
 	ret = evr_copy_args(&args, sizeof(args), uarg);
 	if (ret)
@@ -170,25 +181,11 @@ static int evr_dup(struct evr_endpoint *ep, void __user *uarg)
 	if (READ_ONCE(ep->dead))
 		return -EBADFD;
 
-	fd = get_unused_fd_flags(O_CLOEXEC);
-	if (fd < 0)
-		return fd;
-	file = evr_endpoint_new(ep->uring, ep->side);
-	if (IS_ERR(file)) {
-		ret = PTR_ERR(file);
-		goto put_fd;
-	}
-	ret = evr_endpoint_attach(file, EVR_ATTACH_DUP);
+	ret = evr_endpoint_new(ep->uring, ep->side, &new);
 	if (ret)
-		goto put_file;
-	fd_install(fd, file);
-	return fd;
-
-put_file:
-	fput(file);
-put_fd:
-	put_unused_fd(fd);
-	return ret;
+		return ret;
+	ret = evr_endpoint_attach(new.file, EVR_ATTACH_DUP);
+	return evr_endpoint_install(&new, ret);
 }
 
 static long evr_endpoint_ioctl(struct file *file, unsigned int cmd,
@@ -227,11 +224,19 @@ static void evr_show_side(struct seq_file *m, struct evr_uring *uring,
 		   READ_ONCE(s->nr_sleepers));
 }
 
+/* A counter of both rings. */
+static void evr_show_words(struct seq_file *m, const char *name, const u64 *sq,
+			   const u64 *cq)
+{
+	seq_printf(m, "%s:\t%llu %llu\n", name, READ_ONCE(*sq), READ_ONCE(*cq));
+}
+
 static void evr_endpoint_show(struct seq_file *m, struct file *file)
 {
 	struct evr_endpoint *ep = file->private_data;
 	struct evr_uring *uring = ep->uring;
 	const struct evering_geometry *geometry = &uring->layout.geometry;
+	const struct evering_ring_words *words = uring->header->ring;
 
 	seq_printf(m, "kind:\t%s\nside:\t%c\ntoken:\t%llu\nname:\t%s\nmode:\t%04o\n",
 		   evr_kind(uring->kind)->name, 'a' + ep->side, uring->token,
@@ -240,10 +245,12 @@ static void evr_endpoint_show(struct seq_file *m, struct file *file)
 		   geometry->entries[0], geometry->entries[1],
 		   geometry->slot_size[0], geometry->slot_size[1],
 		   geometry->heap_size[0], geometry->heap_size[1]);
-	seq_printf(m, "dead:\t%d\nowner:\t%u\nhealed:\t%llu\nlost:\t%llu\n",
-		   READ_ONCE(ep->dead), ep->owner,
-		   READ_ONCE(uring->header->ring[EVERING_RING_SQ].healed),
-		   READ_ONCE(uring->header->ring[EVERING_RING_SQ].lost));
+	seq_printf(m, "dead:\t%d\nowner:\t%u\nlease:\t%d\n",
+		   READ_ONCE(ep->dead), ep->owner, uring->lease);
+	evr_show_words(m, "healed", &words[0].healed, &words[1].healed);
+	evr_show_words(m, "redelivered", &words[0].redelivered,
+		       &words[1].redelivered);
+	evr_show_words(m, "lost", &words[0].lost, &words[1].lost);
 	evr_show_side(m, uring, EVERING_SIDE_A);
 	evr_show_side(m, uring, EVERING_SIDE_B);
 }
@@ -298,16 +305,29 @@ const struct file_operations evr_endpoint_fops = {
 	.llseek = noop_llseek,
 };
 
+/* 0, or -EBUSY where all names are taken, -ENOMEM. */
+static int evr_endpoint_name(struct evr_endpoint *ep)
+{
+	int ret;
+
+	ret = ida_alloc_range(&ep->uring->side[ep->side].owners, 1,
+			      EVERING_MAX_OWNER, GFP_KERNEL_ACCOUNT);
+	if (ret < 0)
+		return ret == -ENOSPC ? -EBUSY : ret;
+	ep->owner = ret;
+	return 0;
+}
+
 /**
- * evr_endpoint_new() - a file for one side of a uring
- * @uring:	takes a reference of its own
+ * evr_endpoint_file() - an endpoint for one side of a uring
+ * @uring:	gets a reference
  * @side:	EVERING_SIDE_*
  *
  * It is nobody yet: evr_endpoint_attach() is what its peer sees.
  *
- * Return: the file or ERR_PTR().
+ * Return: its file or ERR_PTR().
  */
-struct file *evr_endpoint_new(struct evr_uring *uring, unsigned int side)
+struct file *evr_endpoint_file(struct evr_uring *uring, unsigned int side)
 {
 	struct evr_endpoint *ep;
 	struct file *file;
@@ -319,33 +339,74 @@ struct file *evr_endpoint_new(struct evr_uring *uring, unsigned int side)
 	ep->uring = uring;
 	ep->side = side;
 	ep->read_only = evr_kind(uring->kind)->read_only[side];
-	if (evr_is_queue(uring)) {
-		ret = ida_alloc_range(&uring->side[side].owners, 1,
-				      EVERING_MAX_OWNER, GFP_KERNEL_ACCOUNT);
-		if (ret < 0) {
-			kfree(ep);
-			return ERR_PTR(ret == -ENOSPC ? -EBUSY : ret);
-		}
-		ep->owner = ret;
+	if (uring->side[side].shared &&
+	    (evr_has_ring(uring, 0) || evr_has_ring(uring, 1))) {
+		ret = evr_endpoint_name(ep);
+		if (ret)
+			goto free;
 	}
-
 	/* O_RDONLY: mm itself refuses a mapping that could be written. */
 	file = anon_inode_getfile("[evering]", &evr_endpoint_fops, ep,
 				  ep->read_only ? O_RDONLY : O_RDWR);
 	if (IS_ERR(file)) {
-		if (ep->owner)
-			ida_free(&uring->side[side].owners, ep->owner);
-		kfree(ep);
-		return file;
+		ret = PTR_ERR(file);
+		goto free_name;
 	}
 	kref_get(&uring->ref);
 	atomic_long_inc(&evr_counters[EVR_ENDPOINTS]);
 	return file;
+
+free_name:
+	if (ep->owner)
+		ida_free(&uring->side[side].owners, ep->owner);
+free:
+	kfree(ep);
+	return ERR_PTR(ret);
+}
+
+/**
+ * evr_endpoint_new() - evr_endpoint_file() and a descriptor for it
+ * @uring:	gets a reference
+ * @side:	EVERING_SIDE_*
+ * @new:	out; evr_endpoint_install() it
+ *
+ * Return: 0 or -errno.
+ */
+int evr_endpoint_new(struct evr_uring *uring, unsigned int side,
+		     struct evr_new_endpoint *new)
+{
+	new->fd = get_unused_fd_flags(O_CLOEXEC);
+	if (new->fd < 0)
+		return new->fd;
+	new->file = evr_endpoint_file(uring, side);
+	if (IS_ERR(new->file)) {
+		put_unused_fd(new->fd);
+		return PTR_ERR(new->file);
+	}
+	return 0;
+}
+
+/**
+ * evr_endpoint_install() - into the caller's descriptors, or away
+ * @new:	from evr_endpoint_new()
+ * @ret:	0, or why it shall not be
+ *
+ * Return: its descriptor, or @ret.
+ */
+int evr_endpoint_install(const struct evr_new_endpoint *new, int ret)
+{
+	if (ret) {
+		put_unused_fd(new->fd);
+		fput(new->file);
+		return ret;
+	}
+	fd_install(new->fd, new->file);
+	return new->fd;
 }
 
 /**
  * evr_endpoint_attach() - from here on it is alive
- * @file:	from evr_endpoint_new(), in nobody's hands yet
+ * @file:	of a new endpoint, in nobody's hands yet
  * @how:	as for evr_uring_attach()
  *
  * Return: as evr_uring_attach().

@@ -92,11 +92,15 @@ struct evr_section {
  * @sleepers:	evr_waiter entries; its lock is sleepers.lock, see above
  * @pollers:	epoll, poll, io_uring poll
  * @nr_sleepers: entries of @sleepers; sleepers.lock
- * @given:	where the side is many: positions of the ring that it consumes,
+ * @given:	where the side is shared: positions of the ring that it consumes,
  *		and of the one that it produces, below which a sleeper has been
  *		woken for each entry, and for each room; sleepers.lock
+ * @orphans_given: a sleeper has been woken for each that became an ORPHAN up to
+ *		this orphan_seq; sleepers.lock
+ * @orphans_none: an orphan_seq, after which no word was an ORPHAN
  * @poll_armed:	HEADER announces a poller of this side; sleepers.lock
  * @many:	it may have more than one endpoint; constant
+ * @shared:	these also share positions, as they do not where they only read
  * @owners:	names of its endpoints, where these write into slots
  * @state:	EVERING_STATE_*
  * @endpoints:	that are alive
@@ -110,8 +114,11 @@ struct evr_side {
 	wait_queue_head_t pollers;
 	unsigned int nr_sleepers;
 	u64 given[2];
+	u64 orphans_given;
+	u64 orphans_none;
 	bool poll_armed;
 	bool many;
+	bool shared;
 	struct ida owners;
 	u32 state;
 	u32 endpoints;
@@ -129,6 +136,7 @@ struct evr_side {
  * @creator:	constant
  * @kind:	EVERING_KIND_*
  * @mode:	permission bits
+ * @lease:	EVERING_URING_LEASE; constant
  * @entry_flags: EVERING_ENTRY_NAMED and so on
  * @entry_state: EVERING_ENTRY_*; evr_registry.lock
  * @entry:	what the registry shows of it
@@ -151,6 +159,7 @@ struct evr_uring {
 	struct evr_id creator;
 	u32 kind;
 	u32 mode;
+	bool lease;
 	u32 entry_flags;
 	u32 entry_state;
 	struct evering_registry_entry *entry;
@@ -170,7 +179,7 @@ struct evr_uring {
  * @name:	for fdinfo
  * @ring:	has the SQ, the CQ
  * @heap:	has heap A, heap B
- * @many:	side A, B may have more than one endpoint
+ * @many:	side A, B may have more than one endpoint, whatever the flags
  * @read_only:	endpoints of side A, B may not write at all
  */
 struct evr_kind {
@@ -186,6 +195,7 @@ struct evr_kind {
  * @registry:	where it gets its entry
  * @kind:	EVERING_KIND_*, checked
  * @mode:	permission bits, checked
+ * @flags:	EVERING_URING_*
  * @entry_flags: EVERING_ENTRY_NAMED, EVERING_ENTRY_CONNECTED
  * @name:	checked, or empty
  * @geometry:	from user space
@@ -194,6 +204,7 @@ struct evr_uring_params {
 	struct evr_registry *registry;
 	u32 kind;
 	u32 mode;
+	u32 flags;
 	u32 entry_flags;
 	const char *name;
 	struct evering_geometry geometry;
@@ -273,17 +284,36 @@ int evr_uring_attach(struct evr_uring *uring, unsigned int side,
 void evr_uring_detach(struct evr_uring *uring, unsigned int side, bool wrote);
 void evr_uring_kill_side(struct evr_uring *uring, unsigned int side);
 
+/**
+ * struct evr_new_endpoint - an endpoint that nobody can see yet
+ * @file:	its file
+ * @fd:		will be its descriptor
+ */
+struct evr_new_endpoint {
+	struct file *file;
+	int fd;
+};
+
 /* endpoint.c */
-struct file *evr_endpoint_new(struct evr_uring *uring, unsigned int side);
+struct file *evr_endpoint_file(struct evr_uring *uring, unsigned int side);
+int evr_endpoint_new(struct evr_uring *uring, unsigned int side,
+		     struct evr_new_endpoint *new);
 int evr_endpoint_attach(struct file *file, enum evr_attach how);
+int evr_endpoint_install(const struct evr_new_endpoint *new, int ret);
 void evr_endpoint_die(struct evr_endpoint *ep);
 
-/* queue.c */
-unsigned int evr_queue_news(struct evr_uring *uring, unsigned int side,
-			    bool space, unsigned int most);
-bool evr_queue_ready(const struct evr_uring *uring, unsigned int side, bool space);
-bool evr_queue_written(const struct evr_uring *uring, unsigned int side);
-u64 evr_queue_at(const struct evr_uring *uring, unsigned int side, bool space);
+/* ready.c */
+unsigned int evr_news(struct evr_uring *uring, unsigned int side, bool space,
+		      unsigned int most);
+bool evr_entries_ready(const struct evr_uring *uring, unsigned int side, u64 pos,
+		       u32 wanted);
+bool evr_room_ready(const struct evr_uring *uring, unsigned int side, u64 pos);
+u64 evr_walked(const struct evr_uring *uring, unsigned int side, bool space);
+bool evr_being_written(const struct evr_uring *uring, unsigned int side, u64 pos);
+unsigned int evr_orphans(struct evr_uring *uring, unsigned int side,
+			 unsigned int most);
+bool evr_leased(const struct evr_uring *uring, unsigned int side,
+		unsigned int owner);
 
 /* heal.c */
 void evr_heal(struct evr_uring *uring, unsigned int side, unsigned int owner);
@@ -296,8 +326,11 @@ void evr_side_init(struct evr_uring *uring, unsigned int side);
 void evr_doorbell(struct evr_uring *uring, unsigned int side, bool sync);
 void evr_wake_all(struct evr_uring *uring, unsigned int side);
 int evr_wait(struct evr_endpoint *ep, const struct evering_enter *args);
-__poll_t evr_poll(struct file *file, struct poll_table_struct *table);
 int evr_sleep_until(u64 deadline);
+
+/* poll.c */
+bool evr_disarm_pollers(struct evr_uring *uring, unsigned int side);
+__poll_t evr_poll(struct file *file, struct poll_table_struct *table);
 
 /* ----------------------------------------------------- ioctl arguments */
 
@@ -342,9 +375,16 @@ static inline bool evr_has_claims(const struct evr_uring *uring,
 	return uring->layout.claims_offset[producer];
 }
 
-static inline bool evr_is_queue(const struct evr_uring *uring)
+static inline bool evr_has_ring(const struct evr_uring *uring,
+				unsigned int producer)
 {
-	return evr_has_claims(uring, EVERING_RING_SQ);
+	return uring->layout.geometry.entries[producer];
+}
+
+static inline struct evering_ring_words *evr_ring_words(struct evr_uring *uring,
+							unsigned int ring)
+{
+	return &uring->header->ring[ring];
 }
 
 /* The section that @side writes. */

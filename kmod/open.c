@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Urings by token and by name: CREATE, OPEN, UNLINK. */
-#include <linux/file.h>
 #include <net/net_namespace.h>
 
 #include "internal.h"
@@ -24,7 +23,7 @@ static int evr_check_create(const struct evering_create *args)
 {
 	const struct evr_kind *kind;
 
-	if (args->flags || args->__resv || args->mode & ~0777)
+	if (args->__resv || args->mode & ~0777)
 		return -EINVAL;
 	kind = evr_kind(args->kind);
 	if (!kind)
@@ -45,9 +44,9 @@ int evr_create(struct file *control, void __user *uarg)
 {
 	struct evr_uring_params params;
 	struct evering_create args;
+	struct evr_new_endpoint new;
 	struct evr_uring *uring;
-	struct file *file;
-	int ret, fd;
+	int ret;
 
 	ret = evr_copy_args(&args, sizeof(args), uarg);
 	if (ret)
@@ -62,6 +61,7 @@ int evr_create(struct file *control, void __user *uarg)
 		.registry = control->private_data,
 		.kind = args.kind,
 		.mode = args.mode,
+		.flags = args.flags,
 		.entry_flags = args.name[0] ? EVERING_ENTRY_NAMED : 0,
 		.name = args.name,
 		.geometry = args.geometry,
@@ -69,35 +69,15 @@ int evr_create(struct file *control, void __user *uarg)
 	uring = evr_uring_create(&params);
 	if (IS_ERR(uring))
 		return PTR_ERR(uring);
-	fd = get_unused_fd_flags(O_CLOEXEC);
-	if (fd < 0) {
-		ret = fd;
+	ret = evr_endpoint_new(uring, args.side, &new);
+	if (ret)
 		goto put_uring;
-	}
-	file = evr_endpoint_new(uring, args.side);
-	if (IS_ERR(file)) {
-		ret = PTR_ERR(file);
-		goto put_fd;
-	}
 	args.layout = uring->layout;
 	args.token = uring->token;
-	ret = evr_return_args(&args, sizeof(args), uarg);
-	if (ret)
-		goto put_file;
-	ret = evr_endpoint_attach(file, EVR_ATTACH_FIRST);
-	if (ret)
-		goto put_file;
-	ret = evr_registry_activate(uring);
-	if (ret)
-		goto put_file;
-	evr_uring_put(uring);
-	fd_install(fd, file);
-	return fd;
-
-put_file:
-	fput(file);
-put_fd:
-	put_unused_fd(fd);
+	ret = evr_return_args(&args, sizeof(args), uarg) ?:
+	      evr_endpoint_attach(new.file, EVR_ATTACH_FIRST) ?:
+	      evr_registry_activate(uring);
+	ret = evr_endpoint_install(&new, ret);
 put_uring:
 	evr_uring_put(uring);
 	return ret;
@@ -133,9 +113,9 @@ static int evr_may_open(const struct evr_uring *uring, const struct file *contro
 int evr_open(struct file *control, void __user *uarg)
 {
 	struct evering_open args;
+	struct evr_new_endpoint new;
 	struct evr_uring *uring;
-	struct file *file;
-	int ret, fd;
+	int ret;
 
 	ret = evr_copy_args(&args, sizeof(args), uarg);
 	if (ret)
@@ -154,36 +134,20 @@ int evr_open(struct file *control, void __user *uarg)
 	ret = evr_may_open(uring, control, &args);
 	if (ret)
 		goto put_uring;
-	fd = get_unused_fd_flags(O_CLOEXEC);
-	if (fd < 0) {
-		ret = fd;
+	ret = evr_endpoint_new(uring, args.side, &new);
+	if (ret)
 		goto put_uring;
-	}
-	file = evr_endpoint_new(uring, args.side);
-	if (IS_ERR(file)) {
-		ret = PTR_ERR(file);
-		goto put_fd;
-	}
 	args.layout = uring->layout;
 	args.token = uring->token;
 	args.kind = uring->kind;
-	ret = evr_return_args(&args, sizeof(args), uarg);
-	if (ret)
-		goto put_file;
-	ret = evr_endpoint_attach(file, EVR_ATTACH_OPEN);
-	if (ret)
-		goto put_file;
-	trace_evering_open(uring->token,
-			   from_kuid_munged(&init_user_ns, current_euid()),
-			   task_tgid_nr(current));
-	evr_uring_put(uring);
-	fd_install(fd, file);
-	return fd;
-
-put_file:
-	fput(file);
-put_fd:
-	put_unused_fd(fd);
+	ret = evr_return_args(&args, sizeof(args), uarg) ?:
+	      evr_endpoint_attach(new.file, EVR_ATTACH_OPEN);
+	if (!ret)
+		trace_evering_open(uring->token,
+				   from_kuid_munged(&init_user_ns,
+						    current_euid()),
+				   task_tgid_nr(current));
+	ret = evr_endpoint_install(&new, ret);
 put_uring:
 	evr_uring_put(uring);
 	return ret;

@@ -102,7 +102,9 @@ const struct file_operations evr_service_fops = {
 
 static int evr_check_listen(const struct evering_listen *args)
 {
-	if (args->flags || args->mode & ~0777)
+	/* Leases are for many consumers, and of the clients we do not know. */
+	if (args->flags & ~(EVERING_URING_MULTI_B | EVERING_URING_LEASE) ||
+	    args->flags == EVERING_URING_LEASE || args->mode & ~0777)
 		return -EINVAL;
 	if (!args->backlog || args->backlog > EVERING_MAX_BACKLOG)
 		return -EINVAL;
@@ -231,14 +233,14 @@ int evr_connect(struct file *control, void __user *uarg)
 	struct evr_uring_params params;
 	struct evr_service *service;
 	struct evering_connect args;
+	struct evr_new_endpoint new;
 	struct evr_uring *uring;
-	struct file *file;
-	int ret, fd;
+	int ret;
 
 	ret = evr_copy_args(&args, sizeof(args), uarg);
 	if (ret)
 		return ret;
-	if (args.flags)
+	if (args.flags & ~EVERING_URING_MULTI_A)
 		return -EINVAL;
 	ret = evr_check_name(args.name);
 	if (ret)
@@ -252,6 +254,7 @@ int evr_connect(struct file *control, void __user *uarg)
 	params = (struct evr_uring_params) {
 		.registry = control->private_data,
 		.kind = EVERING_KIND_CHANNEL,
+		.flags = args.flags | service->args.flags,
 		.entry_flags = EVERING_ENTRY_CONNECTED,
 		.name = args.name,
 		.geometry = args.geometry,
@@ -265,43 +268,21 @@ int evr_connect(struct file *control, void __user *uarg)
 	uring->side[EVERING_SIDE_B].id = service->id;
 	get_pid(service->id.pid);
 
-	fd = get_unused_fd_flags(O_CLOEXEC);
-	if (fd < 0) {
-		ret = fd;
+	ret = evr_endpoint_new(uring, EVERING_SIDE_A, &new);
+	if (ret)
 		goto put_uring;
-	}
-	file = evr_endpoint_new(uring, EVERING_SIDE_A);
-	if (IS_ERR(file)) {
-		ret = PTR_ERR(file);
-		goto put_fd;
-	}
 	args.layout = uring->layout;
 	args.token = uring->token;
-	ret = evr_return_args(&args, sizeof(args), uarg);
-	if (ret)
-		goto put_file;
-	ret = evr_endpoint_attach(file, EVR_ATTACH_FIRST);
-	if (ret)
-		goto put_file;
-	ret = evr_registry_activate(uring);
-	if (ret)
-		goto put_file;
-	ret = evr_queue_client(service, uring);
-	if (ret)
-		goto put_file;
-
-	trace_evering_connect(uring->token,
-			      from_kuid_munged(&init_user_ns, current_euid()),
-			      task_tgid_nr(current));
-	evr_uring_put(uring);
-	evr_service_put(service);
-	fd_install(fd, file);
-	return fd;
-
-put_file:
-	fput(file);
-put_fd:
-	put_unused_fd(fd);
+	ret = evr_return_args(&args, sizeof(args), uarg) ?:
+	      evr_endpoint_attach(new.file, EVR_ATTACH_FIRST) ?:
+	      evr_registry_activate(uring) ?:
+	      evr_queue_client(service, uring);
+	if (!ret)
+		trace_evering_connect(uring->token,
+				      from_kuid_munged(&init_user_ns,
+						       current_euid()),
+				      task_tgid_nr(current));
+	ret = evr_endpoint_install(&new, ret);
 put_uring:
 	evr_uring_put(uring);
 put_service:

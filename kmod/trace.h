@@ -120,15 +120,20 @@ TRACE_EVENT(evering_death,
 	TP_printk("token=%llu side=%u", __entry->token, __entry->side)
 );
 
-/* What a dead endpoint has left; of a producer's all is healed, nothing lost. */
+/*
+ * What a dead endpoint has left: slots it had claimed to write to, entries it had
+ * taken and that go to another one, and those that nobody will see.
+ */
 TRACE_EVENT(evering_heal,
-	TP_PROTO(u64 token, u32 side, u32 owner, u32 healed, u32 lost),
-	TP_ARGS(token, side, owner, healed, lost),
+	TP_PROTO(u64 token, u32 side, u32 owner, u32 healed, u32 redelivered,
+		 u32 lost),
+	TP_ARGS(token, side, owner, healed, redelivered, lost),
 	TP_STRUCT__entry(
 		__field(u64, token)
 		__field(u32, side)
 		__field(u32, owner)
 		__field(u32, healed)
+		__field(u32, redelivered)
 		__field(u32, lost)
 	),
 	TP_fast_assign(
@@ -136,11 +141,12 @@ TRACE_EVENT(evering_heal,
 		__entry->side = side;
 		__entry->owner = owner;
 		__entry->healed = healed;
+		__entry->redelivered = redelivered;
 		__entry->lost = lost;
 	),
-	TP_printk("token=%llu side=%u owner=%u healed=%u lost=%u",
+	TP_printk("token=%llu side=%u owner=%u healed=%u redelivered=%u lost=%u",
 		  __entry->token, __entry->side, __entry->owner,
-		  __entry->healed, __entry->lost)
+		  __entry->healed, __entry->redelivered, __entry->lost)
 );
 
 TRACE_EVENT(evering_free,

@@ -62,10 +62,25 @@ static u64 evr_page_round(u64 bytes)
 	return sum & PAGE_MASK;
 }
 
-/* Many consumers, who take entries from each other. */
-static bool evr_kind_claims(const struct evr_kind *kind, unsigned int ring)
+/* May a uring of this kind be like that? */
+static bool evr_flags_valid(const struct evr_kind *kind, u32 flags)
 {
-	return kind->ring[ring] && kind->many[!ring] && !kind->read_only[!ring];
+	const u32 many = EVERING_URING_MULTI_A | EVERING_URING_MULTI_B;
+
+	if (flags & ~(many | EVERING_URING_LEASE))
+		return false;
+	/* Elsewhere the kind says it. */
+	if ((flags & many) && kind != &evr_kinds[EVERING_KIND_CHANNEL])
+		return false;
+	return !(flags & EVERING_URING_LEASE) || (flags & many) ||
+	       kind == &evr_kinds[EVERING_KIND_QUEUE];
+}
+
+/* Do the endpoints of @side share positions? */
+static bool evr_shared(const struct evr_kind *kind, u32 flags, unsigned int side)
+{
+	return !kind->read_only[side] &&
+	       (kind->many[side] || (flags & (EVERING_URING_MULTI_A << side)));
 }
 
 /* Are these sizes of a ring that is there, or those of one that is not? */
@@ -79,7 +94,7 @@ static bool evr_ring_valid(bool present, u32 entries, u32 slot)
 }
 
 /* The only place that turns what a user asks for into offsets. */
-static int evr_layout(const struct evr_kind *kind,
+static int evr_layout(const struct evr_kind *kind, u32 flags,
 		      const struct evering_geometry *geometry,
 		      struct evering_layout *layout)
 {
@@ -99,7 +114,8 @@ static int evr_layout(const struct evr_kind *kind,
 
 		if (!evr_ring_valid(kind->ring[ring], entries, slot))
 			return -EINVAL;
-		if (evr_kind_claims(kind, ring) && entries < EVERING_MIN_QUEUE)
+		if (kind->ring[ring] && entries < EVERING_MIN_MULTI &&
+		    (evr_shared(kind, flags, 0) || evr_shared(kind, flags, 1)))
 			return -EINVAL;
 		if (!IS_ALIGNED(heap, EVR_HEAP_ALIGN) ||
 		    (heap && !kind->heap[ring]))
@@ -109,7 +125,7 @@ static int evr_layout(const struct evr_kind *kind,
 		layout->slots_offset[ring] = sizeof(struct evering_control);
 		size = sizeof(struct evering_control) + (u64)entries * slot;
 		/* The claims of the ring that this side consumes. */
-		if (evr_kind_claims(kind, !ring)) {
+		if (kind->ring[!ring] && evr_shared(kind, flags, ring)) {
 			layout->claims_offset[!ring] = size;
 			size += (u64)geometry->entries[!ring] * sizeof(u64);
 		}
@@ -228,7 +244,7 @@ static void evr_header_init(struct evr_uring *uring)
  * SIGBUS later.
  *
  * Return: a uring with one reference, both sides PENDING, its entry reserved, or
- * ERR_PTR(): -EINVAL for a geometry out of bounds, -EDQUOT, -ENOSPC, -ENOMEM,
+ * ERR_PTR(): -EINVAL for a geometry or flags out of bounds, -EDQUOT, -ENOSPC, -ENOMEM,
  * -EINTR when killed.
  */
 struct evr_uring *evr_uring_create(const struct evr_uring_params *params)
@@ -238,7 +254,9 @@ struct evr_uring *evr_uring_create(const struct evr_uring_params *params)
 	struct evr_uring *uring;
 	int ret, i;
 
-	ret = evr_layout(kind, &params->geometry, &layout);
+	if (!evr_flags_valid(kind, params->flags))
+		return ERR_PTR(-EINVAL);
+	ret = evr_layout(kind, params->flags, &params->geometry, &layout);
 	if (ret)
 		return ERR_PTR(ret);
 
@@ -255,12 +273,14 @@ struct evr_uring *evr_uring_create(const struct evr_uring_params *params)
 	evr_id_get(&uring->creator);
 	uring->kind = params->kind;
 	uring->mode = params->mode;
+	uring->lease = params->flags & EVERING_URING_LEASE;
 	uring->entry_flags = params->entry_flags;
 	uring->name.owner = EVR_NAME_URING;
 	strscpy_pad(uring->name.name, params->name, sizeof(uring->name.name));
 	uring->layout = layout;
 	for (i = 0; i < 2; i++) {
-		uring->side[i].many = kind->many[i];
+		uring->side[i].shared = evr_shared(kind, params->flags, i);
+		uring->side[i].many = kind->many[i] || uring->side[i].shared;
 		uring->side[i].id.uid = INVALID_UID;
 		uring->side[i].id.gid = INVALID_GID;
 		ida_init(&uring->side[i].owners);
@@ -377,8 +397,9 @@ void evr_uring_detach(struct evr_uring *uring, unsigned int side, bool wrote)
 	spin_lock(&uring->lock);
 	last = !--s->endpoints;
 	if (last)
-		evr_side_set_state(uring, side, s->many ? EVERING_STATE_PENDING :
-							  EVERING_STATE_DEAD);
+		evr_side_set_state(uring, side,
+				   evr_kind(uring->kind)->many[side] ?
+				   EVERING_STATE_PENDING : EVERING_STATE_DEAD);
 	alive = evr_uring_alive(uring);
 	spin_unlock(&uring->lock);
 	evr_registry_update(uring);

@@ -10,7 +10,6 @@
  * be anything; it is read once, and decides no more than who wakes when.
  */
 #include <linux/hrtimer.h>
-#include <linux/poll.h>
 #include <linux/sched/signal.h>
 
 #include "compat.h"
@@ -45,80 +44,22 @@ struct evr_waiter {
 	int found;
 };
 
-/* -------------------------------------------------------- looking at rings */
-
-static bool evr_has_ring(const struct evr_uring *uring, unsigned int producer)
-{
-	return uring->layout.geometry.entries[producer];
-}
-
-/*
- * Is there something to learn at position @pos of the ring that @producer
- * writes?  A lie counts: the library turns it into -EPROTO.
- */
-static bool evr_slot_ready(const struct evr_uring *uring,
-			   unsigned int producer, u64 pos)
-{
-	const struct evering_layout *layout = &uring->layout;
-	u64 mask = layout->geometry.entries[producer] - 1;
-	u64 offset = layout->slots_offset[producer] +
-		     (pos & mask) * layout->geometry.slot_size[producer];
-	u64 *stamp = evr_word(evr_own_section(uring, producer), offset);
-
-	/*
-	 * The AND bounds the index, for speculation too.  Pairs with the
-	 * library's release of the stamp.
-	 */
-	return evering_judge(smp_load_acquire(stamp),
-			     evering_lap(pos, uring->shift[producer])) !=
-	       EVERING_SLOT_NOT_YET;
-}
-
-/*
- * @wanted entries from @pos on?  A single producer commits in order, so the
- * last one tells of all.  The first is asked too, after it: to a caller that
- * looks at @pos, a liar must not seem ready for ever.
- */
-static bool evr_entries_ready(const struct evr_uring *uring,
-			      unsigned int producer, u64 pos, u32 wanted)
-{
-	return evr_slot_ready(uring, producer, pos + wanted - 1) &&
-	       (wanted == 1 || evr_slot_ready(uring, producer, pos));
-}
-
-/*
- * Room for @producer at @pos?  A head that cannot be counts as room, and the
- * library turns it into -EPROTO.
- */
-static bool evr_space_ready(const struct evr_uring *uring,
-			    unsigned int producer, u64 pos)
-{
-	u64 head = READ_ONCE(uring->side[!producer].control->head);
-
-	return pos - head != uring->layout.geometry.entries[producer];
-}
+/* ----------------------------------------------------------------- a look */
 
 /* EVERING_READY_* for what @args asks. */
-static unsigned int evr_ready(const struct evr_uring *uring, unsigned int side,
+static unsigned int evr_ready(const struct evr_endpoint *ep,
 			      const struct evering_enter *args, u32 wanted)
 {
 	unsigned int ready = 0;
 
-	if (evr_is_queue(uring)) {
-		if ((args->flags & EVERING_ENTER_WAIT) &&
-		    evr_queue_ready(uring, side, false))
+	if (args->flags & EVERING_ENTER_WAIT) {
+		if (evr_entries_ready(ep->uring, ep->side, args->wait_pos, wanted))
 			ready |= EVERING_READY_ENTRIES;
-		if ((args->flags & EVERING_ENTER_WAIT_SPACE) &&
-		    evr_queue_ready(uring, side, true))
-			ready |= EVERING_READY_SPACE;
-		return ready;
+		if (evr_orphans(ep->uring, ep->side, 1))
+			ready |= EVERING_READY_ORPHANS;
 	}
-
-	if ((args->flags & EVERING_ENTER_WAIT) &&
-	    evr_entries_ready(uring, !side, args->wait_pos, wanted))
-		ready |= EVERING_READY_ENTRIES;
 	if ((args->flags & EVERING_ENTER_WAIT_SPACE) &&
-	    evr_space_ready(uring, side, args->space_pos))
+	    evr_room_ready(ep->uring, ep->side, args->space_pos))
 		ready |= EVERING_READY_SPACE;
 	return ready;
 }
@@ -129,11 +70,14 @@ static unsigned int evr_ready(const struct evr_uring *uring, unsigned int side,
  *
  * Return: EVERING_READY_*, 0 for nothing yet, or -errno for never.
  */
-static int evr_look(const struct evr_uring *uring, unsigned int side,
+static int evr_look(const struct evr_endpoint *ep,
 		    const struct evering_enter *args)
 {
-	const struct evr_side *peer = &uring->side[!side];
+	struct evr_uring *uring = ep->uring;
+	const struct evr_side *side = &uring->side[ep->side];
+	const struct evr_side *peer = &uring->side[!ep->side];
 	const struct evering_control *control = peer->control;
+	bool space = args->flags & EVERING_ENTER_WAIT_SPACE;
 	/* pairs with evr_side_set_state() */
 	bool dead = smp_load_acquire(&peer->state) == EVERING_STATE_DEAD;
 	/* pairs with evr_shutdown() */
@@ -141,17 +85,15 @@ static int evr_look(const struct evr_uring *uring, unsigned int side,
 	/* pairs with evr_shutdown() */
 	bool rclosed = smp_load_acquire(&control->rclosed);
 	bool no_room = dead || rclosed;
-	bool end = dead || closed ||
-		   (no_room && (args->flags & EVERING_ENTER_WAIT_SPACE));
+	bool end = dead || closed || (no_room && space);
 	unsigned int ready;
 
-	ready = evr_ready(uring, side, args, end ? 1 : args->min_complete);
+	ready = evr_ready(ep, args, end ? 1 : args->min_complete);
 	/* Room where nobody will take what is put there is none. */
 	if (no_room)
 		ready &= ~EVERING_READY_SPACE;
-	/* Others of the own side may have closed the queue. */
-	if (evr_is_queue(uring) && (args->flags & EVERING_ENTER_WAIT_SPACE) &&
-	    READ_ONCE(uring->side[side].control->closed))
+	/* Others of the own side may have closed it. */
+	if (side->shared && space && READ_ONCE(side->control->closed))
 		return -ESHUTDOWN;
 	if (ready)
 		return ready;
@@ -159,23 +101,19 @@ static int evr_look(const struct evr_uring *uring, unsigned int side,
 		return -ECONNRESET;
 	if (dead)
 		return -EPIPE;
-	if (rclosed && (args->flags & EVERING_ENTER_WAIT_SPACE))
+	if (rclosed && space)
 		return -EPIPE;
-	if (closed && evr_is_queue(uring) && evr_queue_written(uring, side))
-		return 0;
 	/* Who waits for room as well may still get that. */
-	if (closed && !(args->flags & EVERING_ENTER_WAIT_SPACE))
-		return -ESHUTDOWN;
-	return 0;
+	if (!closed || space)
+		return 0;
+	/* Nothing more is added, but this may still be committed, or come back. */
+	if (evr_being_written(uring, ep->side, args->wait_pos) ||
+	    evr_leased(uring, ep->side, ep->owner))
+		return 0;
+	return -ESHUTDOWN;
 }
 
 /* ------------------------------------------------------- words and doorbell */
-
-static struct evering_ring_words *evr_ring_words(struct evr_uring *uring,
-						 unsigned int ring)
-{
-	return &uring->header->ring[ring];
-}
 
 /*
  * Announce the sleepers that are on the list.  The word says when the doorbell
@@ -201,29 +139,34 @@ static void evr_announce(struct evr_uring *uring, unsigned int side)
 /**
  * struct evr_bell - one doorbell
  * @woken:	sleepers that it has woken
- * @entries:	of a queue: entries that may still wake one each
+ * @entries:	where its side is shared: entries that may still wake one each
+ * @orphans:	likewise, entries to take again
  * @space:	likewise, free slots
  */
 struct evr_bell {
 	unsigned int woken;
 	unsigned int entries;
+	unsigned int orphans;
 	unsigned int space;
 };
 
-/* Of a queue, what @found a sleeper may be woken for; it has it then. */
-static int evr_give(struct evr_bell *bell, int found)
+/* What a sleeper of a shared side is woken for; it has it then. */
+static int evr_give(struct evr_bell *bell, u32 flags)
 {
-	if (found <= 0)
-		return found;
-	if ((found & EVERING_READY_ENTRIES) && bell->entries)
+	int given = 0;
+
+	if ((flags & EVERING_ENTER_WAIT) && bell->orphans) {
+		bell->orphans--;
+		given |= EVERING_READY_ORPHANS;
+	} else if ((flags & EVERING_ENTER_WAIT) && bell->entries) {
 		bell->entries--;
-	else
-		found &= ~EVERING_READY_ENTRIES;
-	if ((found & EVERING_READY_SPACE) && bell->space)
+		given |= EVERING_READY_ENTRIES;
+	}
+	if ((flags & EVERING_ENTER_WAIT_SPACE) && bell->space) {
 		bell->space--;
-	else
-		found &= ~EVERING_READY_SPACE;
-	return found;
+		given |= EVERING_READY_SPACE;
+	}
+	return given;
 }
 
 /* The doorbell's @key is set; with NULL everybody wakes and looks. */
@@ -235,16 +178,17 @@ static int evr_wake_one(struct wait_queue_entry *entry, unsigned int mode,
 	struct evr_side *s = &ep->uring->side[ep->side];
 	struct evr_bell *bell = key, before = {};
 
-	/* All that there is has been given: nobody behind needs to look. */
-	if (bell && evr_is_queue(ep->uring) && !bell->entries && !bell->space)
-		return -1;
-	if (bell)
+	w->found = 0;
+	if (bell) {
 		before = *bell;
-	w->found = bell ? evr_look(ep->uring, ep->side, w->args) : 0;
-	if (bell && evr_is_queue(ep->uring))
-		w->found = evr_give(bell, w->found);
-	if (bell && !w->found)
-		return 0;
+		/* All that there is has been given: nobody behind gets any. */
+		if (s->shared && !bell->entries && !bell->orphans && !bell->space)
+			return -1;
+		w->found = s->shared ? evr_give(bell, w->args->flags) :
+				     evr_look(ep, w->args);
+		if (!w->found)
+			return 0;
+	}
 	s->nr_sleepers--;
 	ep->nr_sleepers--;
 	/* Takes the entry off the list; after that @w and @ep may be gone. */
@@ -261,31 +205,38 @@ static int evr_wake_one(struct wait_queue_entry *entry, unsigned int mode,
 	return 1;
 }
 
-static bool evr_disarm_pollers(struct evr_uring *uring, unsigned int side)
+/* Has somebody ended what the many of @side may be asleep for? */
+static bool evr_ended(const struct evr_uring *uring, unsigned int side)
 {
-	struct evr_side *s = &uring->side[side];
-	bool armed = s->poll_armed;
+	const struct evering_control *peer = uring->side[!side].control;
 
-	lockdep_assert_held(&s->sleepers.lock);
-	if (armed) {
-		s->poll_armed = false;
-		WRITE_ONCE(evr_ring_words(uring, !side)->poll_at,
-			   EVERING_NOBODY);
-		WRITE_ONCE(evr_ring_words(uring, side)->poll_space_at,
-			   EVERING_NOBODY);
-	}
-	return armed;
+	return READ_ONCE(uring->side[side].control->closed) ||
+	       READ_ONCE(peer->closed) || READ_ONCE(peer->rclosed);
 }
 
-/* Has somebody ended this queue, for whom the others may be asleep? */
-static bool evr_queue_ended(const struct evr_uring *uring)
+/*
+ * What there is for the many of @side.  No count comes with a doorbell: commits
+ * may be out of order.  @orphans were there before the lock was taken; whoever
+ * has come to sleep since looks for himself.
+ */
+static void evr_bell_news(struct evr_uring *uring, unsigned int side,
+			  unsigned int orphans, u64 orphan_seq,
+			  struct evr_bell *bell)
 {
-	return READ_ONCE(uring->side[EVERING_SIDE_A].control->closed) ||
-	       READ_ONCE(uring->side[EVERING_SIDE_B].control->rclosed);
+	struct evr_side *s = &uring->side[side];
+
+	bell->entries = evr_news(uring, side, false, s->nr_sleepers);
+	bell->space = evr_news(uring, side, true, s->nr_sleepers);
+	/* Another doorbell may have looked later than this one. */
+	if ((s64)(orphan_seq - s->orphans_given) > 0) {
+		bell->orphans = min_t(u64, orphans,
+				      orphan_seq - s->orphans_given);
+		s->orphans_given = orphan_seq;
+	}
 }
 
 /**
- * evr_doorbell() - the peer of @side has changed a ring
+ * evr_doorbell() - a ring has changed for @side
  * @uring:	the uring
  * @side:	the side to wake
  * @sync:	the caller is about to sleep
@@ -296,23 +247,23 @@ void evr_doorbell(struct evr_uring *uring, unsigned int side, bool sync)
 {
 	struct evr_side *s = &uring->side[side];
 	struct evr_bell bell = {};
+	unsigned int orphans = 0;
+	u64 orphan_seq = 0;
 	bool polled;
 
-	/* The last entries wake one each, and their end all of the others. */
-	if (evr_is_queue(uring) && evr_queue_ended(uring)) {
-		evr_wake_all(uring, side);
-		return;
+	if (s->shared) {
+		/* The last entries wake one each, and their end all others. */
+		if (evr_ended(uring, side)) {
+			evr_wake_all(uring, side);
+			return;
+		}
+		/* Before the look: what comes later has a doorbell of its own. */
+		orphan_seq = READ_ONCE(s->control->orphan_seq);
+		orphans = evr_orphans(uring, side, READ_ONCE(s->nr_sleepers));
 	}
 	spin_lock(&s->sleepers.lock);
-	if (evr_is_queue(uring)) {
-		/* No count comes with it: commits may be out of order. */
-		if (evr_has_ring(uring, !side))
-			bell.entries = evr_queue_news(uring, side, false,
-						     s->nr_sleepers);
-		if (evr_has_ring(uring, side))
-			bell.space = evr_queue_news(uring, side, true,
-						   s->nr_sleepers);
-	}
+	if (s->shared)
+		evr_bell_news(uring, side, orphans, orphan_seq, &bell);
 	if (sync)
 		__wake_up_locked_sync_key(&s->sleepers, TASK_NORMAL, &bell);
 	else
@@ -331,6 +282,14 @@ void evr_doorbell(struct evr_uring *uring, unsigned int side, bool sync)
 	trace_evering_wake(uring->token, side, bell.woken, polled);
 }
 
+static void evr_ungive(struct evr_side *s)
+{
+	lockdep_assert_held(&s->sleepers.lock);
+	s->given[0] = 0;
+	s->given[1] = 0;
+	s->orphans_given = 0;
+}
+
 /**
  * evr_wake_all() - something has ended: everybody looks again
  * @uring:	the uring
@@ -342,8 +301,7 @@ void evr_wake_all(struct evr_uring *uring, unsigned int side)
 
 	spin_lock(&s->sleepers.lock);
 	/* Whoever was woken for something may be gone: nothing is given. */
-	s->given[0] = 0;
-	s->given[1] = 0;
+	evr_ungive(s);
 	/* No entry is exclusive, so this is all of them. */
 	__wake_up_locked_key(&s->sleepers, TASK_NORMAL, NULL);
 	evr_announce(uring, side);
@@ -401,16 +359,20 @@ static void evr_waiter_aim(struct evr_waiter *w)
 	const struct evering_enter *args = w->args;
 	struct evr_uring *uring = w->ep->uring;
 	unsigned int side = w->ep->side;
+	bool shared = uring->side[side].shared;
 
 	w->wake_at = EVERING_NOBODY;
 	w->space_at = EVERING_NOBODY;
-	if (args->flags & EVERING_ENTER_WAIT)
-		w->wake_at = evr_is_queue(uring) ?
-			     evr_queue_at(uring, side, false) :
-			     args->wait_pos + args->min_complete - 1;
+	if (args->flags & EVERING_ENTER_WAIT) {
+		w->wake_at = shared ? evr_walked(uring, side, false) :
+				    args->wait_pos;
+		/* Of many producers, the first entry may come last. */
+		if (!uring->side[!side].shared)
+			w->wake_at += args->min_complete - 1;
+	}
 	if (args->flags & EVERING_ENTER_WAIT_SPACE)
-		w->space_at = evr_is_queue(uring) ?
-			      evr_queue_at(uring, side, true) : args->space_pos;
+		w->space_at = shared ? evr_walked(uring, side, true) :
+				     args->space_pos;
 }
 
 /*
@@ -429,9 +391,9 @@ static int evr_enqueue(struct evr_side *s, struct evr_waiter *w)
 	if (list_empty(&w->entry.entry)) {
 		if (w->found) {
 			ret = w->found;
-		} else if (ep->nr_sleepers >= (evr_is_queue(ep->uring) ?
-					       EVR_MAX_QUEUE_SLEEPERS :
-					       EVR_MAX_SLEEPERS)) {
+		} else if (ep->nr_sleepers >=
+			   (ep->uring->kind == EVERING_KIND_QUEUE ?
+			    EVR_MAX_QUEUE_SLEEPERS : EVR_MAX_SLEEPERS)) {
 			ret = -EBUSY;
 		} else {
 			evr_waiter_aim(w);
@@ -456,16 +418,15 @@ static int evr_give_up(const struct evr_endpoint *ep, int slept)
 }
 
 /*
- * A sleeper of a queue leaves with an error.  What it has been given meanwhile,
- * it does not take: that is for the others.
+ * One of many leaves with an error.  What it has been given meanwhile, it does
+ * not take: that is for the others.
  */
 static void evr_pass_on(struct evr_uring *uring, unsigned int side)
 {
 	struct evr_side *s = &uring->side[side];
 
 	spin_lock(&s->sleepers.lock);
-	s->given[0] = 0;
-	s->given[1] = 0;
+	evr_ungive(s);
 	spin_unlock(&s->sleepers.lock);
 	evr_doorbell(uring, side, false);
 }
@@ -496,7 +457,7 @@ int evr_wait(struct evr_endpoint *ep, const struct evering_enter *args)
 	for (;;) {
 		ret = evr_enqueue(s, &w);
 		if (ret == -EBUSY)
-			ret = evr_look(uring, ep->side, args) ?:
+			ret = evr_look(ep, args) ?:
 			      evr_give_up(ep, slept) ?: -EBUSY;
 		if (ret)
 			return ret;
@@ -506,7 +467,7 @@ int evr_wait(struct evr_endpoint *ep, const struct evering_enter *args)
 		 * words.
 		 */
 		set_current_state(TASK_INTERRUPTIBLE);
-		ret = evr_look(uring, ep->side, args) ?: evr_give_up(ep, slept);
+		ret = evr_look(ep, args) ?: evr_give_up(ep, slept);
 		if (ret)
 			break;
 		slept = evr_sleep_until(args->deadline);
@@ -527,106 +488,7 @@ int evr_wait(struct evr_endpoint *ep, const struct evering_enter *args)
 		}
 		spin_unlock(&s->sleepers.lock);
 	}
-	if (ret < 0 && evr_is_queue(uring))
+	if (ret < 0 && s->shared)
 		evr_pass_on(uring, ep->side);
 	return ret;
-}
-
-/* -------------------------------------------------------------------- poll */
-
-/*
- * Arm, then look.  Every call arms, also one that finds itself ready and one
- * that comes without a queue (epoll's and io_uring's second look): edge-
- * triggered and multishot pollers sleep after either.
- */
-static void evr_arm_pollers(struct evr_uring *uring, unsigned int side,
-			    __poll_t events, u64 head, u64 tail)
-{
-	struct evr_side *s = &uring->side[side];
-
-	spin_lock(&s->sleepers.lock);
-	if (events & (EPOLLIN | EPOLLRDNORM)) {
-		u64 *at = &evr_ring_words(uring, !side)->poll_at;
-
-		s->poll_armed = true;
-		WRITE_ONCE(*at, min(READ_ONCE(*at), head));
-	}
-	if (events & (EPOLLOUT | EPOLLWRNORM)) {
-		u64 *at = &evr_ring_words(uring, side)->poll_space_at;
-
-		s->poll_armed = true;
-		WRITE_ONCE(*at, min(READ_ONCE(*at), tail));
-	}
-	spin_unlock(&s->sleepers.lock);
-	/* pairs with the library's barrier between the ring and the words */
-	smp_mb();
-}
-
-/**
- * evr_poll() - ->poll of an endpoint
- * @file:	the endpoint
- * @table:	from the caller
- *
- * Return: EPOLLIN to take, EPOLLOUT for room, EPOLLRDHUP at the end of the
- * peer's stream, EPOLLHUP for a dead peer, EPOLLERR for a dead endpoint.
- */
-__poll_t evr_poll(struct file *file, struct poll_table_struct *table)
-{
-	struct evr_endpoint *ep = file->private_data;
-	struct evr_uring *uring = ep->uring;
-	const struct evering_control *own = uring->side[ep->side].control;
-	const struct evering_control *other = uring->side[!ep->side].control;
-	u64 head = READ_ONCE(own->head);
-	u64 tail = READ_ONCE(own->tail);
-	__poll_t mask = 0, events;
-	bool takes, makes, queue;
-
-	poll_wait(file, &uring->side[ep->side].pollers, table);
-	/* Where many read all of it, each keeps its position to itself. */
-	queue = evr_is_queue(uring);
-	takes = evr_has_ring(uring, !ep->side) &&
-		(queue || !uring->side[ep->side].many);
-	makes = evr_has_ring(uring, ep->side) &&
-		(queue || !uring->side[!ep->side].many);
-	if (queue && takes)
-		head = evr_queue_at(uring, ep->side, false);
-	if (queue && makes)
-		tail = evr_queue_at(uring, ep->side, true);
-	events = poll_requested_events(table);
-	if (!takes)
-		events &= ~(EPOLLIN | EPOLLRDNORM);
-	if (!makes)
-		events &= ~(EPOLLOUT | EPOLLWRNORM);
-	evr_arm_pollers(uring, ep->side, events, head, tail);
-
-	/* pairs with evr_side_set_state() */
-	if (smp_load_acquire(&uring->side[!ep->side].state) ==
-	    EVERING_STATE_DEAD)
-		mask |= EPOLLHUP | EPOLLRDHUP | EPOLLIN | EPOLLOUT;
-	/* pairs with evr_shutdown() */
-	if (smp_load_acquire(&other->closed))
-		mask |= queue && evr_queue_written(uring, ep->side) ?
-			EPOLLRDHUP : EPOLLRDHUP | EPOLLIN;
-	/* Of a queue, another of this side may have closed it. */
-	if (queue && makes && READ_ONCE(own->closed))
-		mask |= EPOLLOUT;
-	/* pairs with evr_shutdown() */
-	if (smp_load_acquire(&other->rclosed))
-		mask |= EPOLLOUT;
-	if (READ_ONCE(ep->dead))
-		mask |= EPOLLERR;
-	if (takes && (queue ? evr_queue_ready(uring, ep->side, false) :
-			      evr_slot_ready(uring, !ep->side, head)))
-		mask |= EPOLLIN;
-	if (makes && (queue ? evr_queue_ready(uring, ep->side, true) :
-			      evr_space_ready(uring, ep->side, tail)))
-		mask |= EPOLLOUT;
-	/* Who publishes to many does not wait for them. */
-	if (!makes && evr_has_ring(uring, ep->side))
-		mask |= EPOLLOUT;
-	if (mask & EPOLLIN)
-		mask |= EPOLLRDNORM;
-	if (mask & EPOLLOUT)
-		mask |= EPOLLWRNORM;
-	return mask;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The words of a queue's slots: used by queue.c and heal.c. */
+/* The words of slots that many write: used by ready.c and heal.c. */
 #ifndef _EVERING_WORDS_H
 #define _EVERING_WORDS_H
 
@@ -12,6 +12,7 @@
  * @stride:	from one to the next
  * @mask:	entries - 1
  * @shift:	log2 of entries
+ * @claims:	they are claim words
  * @cursor:	that those who write the words move
  */
 struct evr_words {
@@ -20,6 +21,7 @@ struct evr_words {
 	u64 stride;
 	u64 mask;
 	unsigned int shift;
+	bool claims;
 	u64 *cursor;
 };
 
@@ -56,8 +58,15 @@ static inline struct evr_words evr_claims(const struct evr_uring *uring,
 		.stride = sizeof(u64),
 		.mask = layout->geometry.entries[ring] - 1,
 		.shift = uring->shift[ring],
+		.claims = true,
 		.cursor = &uring->side[!ring].control->head,
 	};
+}
+
+/* Slots of the claim that @word begins. */
+static inline unsigned int evr_word_slots(const struct evr_words *w, u64 word)
+{
+	return w->claims ? evering_claim_slots(word) : evering_word_count(word);
 }
 
 /* More claims than these can only be behind a cursor that somebody holds back. */
@@ -84,7 +93,7 @@ static inline bool evr_walk(const struct evr_words *w, u64 *pos)
 		if (ahead)
 			*pos = READ_ONCE(*w->cursor);
 		else
-			*pos += evering_word_count(word);
+			*pos += evr_word_slots(w, word);
 	}
 	return false;
 }

@@ -42,12 +42,14 @@ FIXTURE_VARIANT_ADD(args, query)
 
 FIXTURE_VARIANT_ADD(args, listen)
 {
-	EVERING_IOC_LISTEN, CONTROL, sizeof(struct evering_listen), 0, true, false
+	EVERING_IOC_LISTEN, CONTROL, sizeof(struct evering_listen),
+	EVERING_URING_MULTI_B | EVERING_URING_LEASE, true, false
 };
 
 FIXTURE_VARIANT_ADD(args, connect)
 {
-	EVERING_IOC_CONNECT, CONTROL, sizeof(struct evering_connect), 0, true, true
+	EVERING_IOC_CONNECT, CONTROL, sizeof(struct evering_connect),
+	EVERING_URING_MULTI_A, true, true
 };
 
 FIXTURE_VARIANT_ADD(args, accept)
@@ -59,8 +61,8 @@ FIXTURE_VARIANT_ADD(args, accept)
 FIXTURE_VARIANT_ADD(args, enter)
 {
 	EVERING_IOC_ENTER, ENDPOINT, sizeof(struct evering_enter),
-	EVERING_ENTER_WAKE_PEER | EVERING_ENTER_WAIT | EVERING_ENTER_WAIT_SPACE,
-	false, false
+	EVERING_ENTER_WAKE_PEER | EVERING_ENTER_WAKE_OWN | EVERING_ENTER_WAIT |
+	EVERING_ENTER_WAIT_SPACE, false, false
 };
 
 FIXTURE_VARIANT_ADD(args, shutdown)
@@ -132,7 +134,11 @@ static void fill(const FIXTURE_VARIANT(args) *variant, void *mem)
 		break;
 	}
 	head[0] = variant->size;
-	head[1] = variant->flags & 1;	/* NONBLOCK, WAKE_PEER */
+	head[1] = 0;
+	/* NONBLOCK, WAKE_PEER */
+	if (variant->request == EVERING_IOC_ACCEPT ||
+	    variant->request == EVERING_IOC_ENTER)
+		head[1] = 1;
 }
 
 static void fill_size(const FIXTURE_VARIANT(args) *variant, void *mem, uint32_t size)

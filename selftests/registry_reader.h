@@ -59,7 +59,7 @@ static inline struct recipe recipe_of(uint32_t n)
 		if (ring) {
 			r.geometry.entries[i] = 1 << (mix(n, 2 + i) & 3);
 			if (r.kind == EVERING_KIND_QUEUE)
-				r.geometry.entries[i] *= EVERING_MIN_QUEUE;
+				r.geometry.entries[i] *= EVERING_MIN_MULTI;
 			r.geometry.slot_size[i] = 64 << (mix(n, 4 + i) & 1);
 		}
 		if (i ? ring : true)

@@ -109,7 +109,7 @@ static inline struct evering_geometry least(uint32_t kind)
 	if (kind != EVERING_KIND_BUFFER)
 		g.entries[0] = 1, g.slot_size[0] = EVERING_MIN_SLOT_SIZE;
 	if (kind == EVERING_KIND_QUEUE)
-		g.entries[0] = EVERING_MIN_QUEUE;
+		g.entries[0] = EVERING_MIN_MULTI;
 	if (kind == EVERING_KIND_CHANNEL)
 		g.entries[1] = 1, g.slot_size[1] = EVERING_MIN_SLOT_SIZE;
 	return g;

@@ -39,7 +39,7 @@
 #define EVERING_NAME_MAX	63	/* bytes in a name, without NUL */
 #define EVERING_MAX_ENTRIES	65536U	/* slots in a ring */
 #define EVERING_MIN_SLOT_SIZE	64U
-#define EVERING_MIN_QUEUE	64U	/* slots, where both sides are many */
+#define EVERING_MIN_MULTI	64U	/* slots, where a side is many */
 #define EVERING_MAX_SLOT_SIZE	4096U
 #define EVERING_MAX_BACKLOG	4096U	/* connections that wait for ACCEPT */
 
@@ -103,6 +103,8 @@ static inline __u64 evering_stamp(__u64 lap, unsigned int state)
  */
 #define EVERING_IDLE		0U	/* consumed up to this lap */
 #define EVERING_TAKEN		1U	/* its owner is reading */
+#define EVERING_ORPHAN		2U	/* a lease that was given back: take it again */
+#define EVERING_RETAKEN		3U	/* its owner is reading what was an ORPHAN */
 
 /*
  * Where a side is many, a word says whose it is, and how many slots, from its
@@ -134,6 +136,17 @@ static inline unsigned int evering_word_count(__u64 word)
 {
 	return ((unsigned int)(word >> EVERING_COUNT_SHIFT) &
 		(EVERING_MAX_COUNT - 1)) + 1;
+}
+
+/*
+ * Slots of the claim that claim word @word begins.  An ORPHAN, and what has been
+ * taken again, is one slot, whose count says how often it has been delivered;
+ * EVERING_MAX_COUNT: as often, or more.
+ */
+static inline unsigned int evering_claim_slots(__u64 word)
+{
+	return evering_word_state(word) & EVERING_ORPHAN ? 1 :
+		evering_word_count(word);
 }
 
 /* Laps from @lap to that of @word; laps wrap around. */
@@ -228,7 +241,7 @@ EVERING_OFFSET_IS(struct evering_cqe, data, 32);
  * their ends; the memory is laid out by the same rules for all.
  *
  *		SQ	CQ	side A			side B
- *	channel	yes	yes	one			one
+ *	channel	yes	yes	one, or many: MULTI_A	one, or many: MULTI_B
  *	queue	yes	no	many, each takes slots	many, each takes entries
  *	topic	yes	no	one, publishes		many, read only
  *	buffer	no	no	many, read and write	many, read only
@@ -239,10 +252,24 @@ EVERING_OFFSET_IS(struct evering_cqe, data, 32);
 #define EVERING_KIND_BUFFER	3U
 #define EVERING_KIND_ANY	(~(__u32)0)	/* in OPEN */
 
+/*
+ * A side of a channel that is many: its endpoints share what they send and what
+ * comes for them, each entry going to one of them.
+ */
+#define EVERING_URING_MULTI_A	(1U << 0)
+#define EVERING_URING_MULTI_B	(1U << 1)
+/*
+ * Where many take entries: an entry stays with its consumer until that is done
+ * with it, and if the consumer dies before, another one gets it.  Without this it
+ * is lost, and counted.
+ */
+#define EVERING_URING_LEASE	(1U << 2)
+
 /**
  * struct evering_geometry - the sizes that the creator asks for
- * @entries:	slots of SQ and CQ; powers of two, 1 to EVERING_MAX_ENTRIES, and
- *		0 for a ring that the kind does not have
+ * @entries:	slots of SQ and CQ; powers of two, 1 to EVERING_MAX_ENTRIES, at
+ *		least EVERING_MIN_MULTI where a side writes or takes and is many,
+ *		and 0 for a ring that the kind does not have
  * @slot_size:	bytes of a slot of SQ and CQ; powers of two, 64 to 4096, and 0
  *		for a ring that the kind does not have
  * @heap_size:	bytes of heap A and heap B; multiples of 4096, may be 0.  Only
@@ -283,6 +310,7 @@ EVERING_SIZE_IS(struct evering_layout, 104);
  * @poll_at:	the same for poll, epoll and io_uring poll
  * @healed:	slots that a dead producer had taken, and that are SKIPPED now
  * @lost:	entries that a dead consumer had taken, and that nobody will see
+ * @redelivered: entries that a dead consumer had leased, and that are ORPHANs now
  * @space_at:	a producer sleeps for room at this position; ring the doorbell
  *		when head + entries > space_at
  * @poll_space_at: the same for poll
@@ -297,7 +325,8 @@ struct evering_ring_words {
 	__u64 poll_at;
 	__u64 healed;
 	__u64 lost;
-	__u64 __resv1[12];
+	__u64 redelivered;
+	__u64 __resv1[11];
 	__u64 space_at;
 	__u64 poll_space_at;
 	__u64 __resv2[14];
@@ -356,6 +385,8 @@ EVERING_SIZE_IS(struct evering_header, 1024);
  *		before it has been read
  * @closed:	this side submits no more (end of stream)
  * @rclosed:	this side takes no more
+ * @orphan_seq:	raised after a claim word of this side became an ORPHAN: its
+ *		consumers then look at all of them
  *
  * The slots of the ring that the side produces follow at slots_offset, its
  * heap at heap_offset.
@@ -367,7 +398,8 @@ struct evering_control {
 	__u64 __resv2[15];
 	__u32 closed;
 	__u32 rclosed;
-	__u64 __resv3[31];
+	__u64 orphan_seq;
+	__u64 __resv3[30];
 };
 EVERING_OFFSET_IS(struct evering_control, head, 128);
 EVERING_OFFSET_IS(struct evering_control, closed, 256);
@@ -555,7 +587,8 @@ EVERING_SIZE_IS(struct evering_query, 64);
 /**
  * struct evering_listen - EVERING_IOC_LISTEN: bind a service name
  * @size:		sizeof(struct evering_listen)
- * @flags:		0
+ * @flags:		for all connections: 0 or EVERING_URING_MULTI_B, and with
+ *			that EVERING_URING_LEASE
  * @name:		1 to EVERING_NAME_MAX printable ASCII bytes without blanks,
  *			then NUL
  * @mode:		who may connect, as on a file: 0200 the owner (the
@@ -585,7 +618,7 @@ EVERING_SIZE_IS(struct evering_listen, 96);
 /**
  * struct evering_connect - EVERING_IOC_CONNECT: a new uring, as side A
  * @size:	in: sizeof(struct evering_connect)
- * @flags:	in: 0
+ * @flags:	in: 0 or EVERING_URING_MULTI_A
  * @name:	in: of the service
  * @geometry:	in: of the uring
  * @layout:	out
@@ -610,7 +643,8 @@ EVERING_SIZE_IS(struct evering_connect, 216);
 /**
  * struct evering_create - EVERING_IOC_CREATE: a new uring
  * @size:	in: sizeof(struct evering_create)
- * @flags:	in: 0
+ * @flags:	in: EVERING_URING_*: MULTI_A and MULTI_B for a channel, LEASE where
+ *		consumers are many
  * @name:	in: for OPEN; empty where the token is to be the only name
  * @kind:	in: EVERING_KIND_*
  * @mode:	in: who may open it, as on a file.  Write (0222) opens side A,
@@ -728,30 +762,36 @@ EVERING_SIZE_IS(struct evering_accept, 144);
 #define EVERING_ENTER_WAKE_PEER	 (1U << 0)	/* ring the doorbell */
 #define EVERING_ENTER_WAIT	 (1U << 1)	/* sleep for entries */
 #define EVERING_ENTER_WAIT_SPACE (1U << 2)	/* sleep for room */
+#define EVERING_ENTER_WAKE_OWN	 (1U << 3)	/* a doorbell for the own side */
 
 #define EVERING_READY_ENTRIES	(1U << 0)	/* in what ENTER returns */
 #define EVERING_READY_SPACE	(1U << 1)
+#define EVERING_READY_ORPHANS	(1U << 2)	/* a lease was given back */
 
 /**
  * struct evering_enter - EVERING_IOC_ENTER: wake the peer, sleep, or both
  * @size:	sizeof(struct evering_enter)
  * @flags:	EVERING_ENTER_*
- * @wait_pos:	WAIT: the position that the caller will take next; in a queue, any
- * @space_pos:	WAIT_SPACE: the position that the caller will commit next; in a queue,
- *		any
+ * @wait_pos:	WAIT: the position that the caller will take next; any where its
+ *		side is many
+ * @space_pos:	WAIT_SPACE: the position that the caller will commit next; any
+ *		where its side is many
  * @deadline:	CLOCK_MONOTONIC nanoseconds, or EVERING_NO_DEADLINE
- * @min_complete: WAIT: entries wanted from @wait_pos on, 1 to entries; 1 in a queue
+ * @min_complete: WAIT: entries wanted from @wait_pos on, 1 to entries; 1 where
+ *		the caller's side is many
  * @generation:	WAIT*: the peer's generation as last seen
  *
  * Returns EVERING_READY_* bits, 0 where it was not asked to wait; with both
- * waits, either one ends the call.
+ * waits, either one ends the call.  WAKE_OWN is for who has given a lease back,
+ * and for who has acknowledged one after the end of the stream: the others of
+ * its side may wait for that.
  * -EPIPE: the peer is dead, or takes no more (WAIT_SPACE), and nothing is left
  * to take; -ESHUTDOWN: the peer has ended its stream and all is taken (WAIT
  * alone: with WAIT_SPACE there may still come room);
  * -ECONNRESET: another life of the peer; -EBUSY: too many threads of this
  * side sleep already; -ETIME: the deadline; -EINTR: a
- * signal; -EBADFD: this endpoint is dead, or of a queue and not mapped; -EPERM: it belongs to another
- * process.  Success beats time-out and signal.
+ * signal; -EBADFD: this endpoint is dead, or one of many and not mapped; -EPERM:
+ * it belongs to another process.  Success beats time-out and signal.
  */
 struct evering_enter {
 	__u32 size;
@@ -834,7 +874,7 @@ EVERING_SIZE_IS(struct evering_dup, 8);
  * @owner:	out: what this endpoint writes into the words of slots, 1 to
  *		EVERING_MAX_OWNER where its side is many, else 0.  Given to another
  *		only when what this one has left is healed
- * @__resv:	out: 0
+ * @uring_flags: out: EVERING_URING_* that are not clear from @kind
  * @token:	out
  * @layout:	out
  * @name:	out: its own, or that of the service it was connected to
@@ -847,7 +887,7 @@ struct evering_info {
 	__u32 mode;
 	__u32 read_only;
 	__u32 owner;
-	__u32 __resv;
+	__u32 uring_flags;
 	__u64 token;
 	struct evering_layout layout;
 	char name[EVERING_NAME_MAX + 1];
