@@ -2,10 +2,9 @@
 /* Services and endpoints of /dev/evering. */
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "shared.h"
 
 #define DEFAULT_MODE	0200
 #define DEFAULT_BACKLOG	128
@@ -25,25 +24,16 @@ static const struct evering_geometry evr_default_geometry = {
 static int evr_device_enter(struct evering *ep,
 			    const struct evering_enter *args)
 {
-	return evr_ioctl(ep->fd, EVERING_IOC_ENTER, args);
-}
+	int ret = evr_ioctl(ep->fd, EVERING_IOC_ENTER, args);
 
-static void evr_unmap(const struct evr_memory *m, unsigned int side,
-		      const struct evering_layout *layout)
-{
-	if (m->own)
-		munmap(m->own, layout->section_size[EVERING_SECTION_A + side]);
-	if (m->peer)
-		munmap((void *)(uintptr_t)m->peer,
-		       layout->section_size[EVERING_SECTION_A + !side]);
-	if (m->header)
-		munmap((void *)(uintptr_t)m->header,
-		       layout->section_size[EVERING_SECTION_HEADER]);
+	if (ret > 0 && (ret & EVERING_READY_ORPHANS) && ep->shared)
+		multi_expect_orphans(&ep->shared->in);
+	return ret;
 }
 
 static void evr_device_detach(struct evering *ep)
 {
-	evr_unmap(&ep->memory, ep->side, &ep->layout);
+	evr_unmap_sections(&ep->memory, ep->side, &ep->layout);
 	close(ep->fd);
 }
 
@@ -52,44 +42,51 @@ static const struct evr_backend evr_device = {
 	.detach = evr_device_detach,
 };
 
-static int evr_map_section(int fd, const struct evering_layout *layout,
-			   unsigned int section, int prot, void **at)
+/* One of many has a name, which only the kernel knows. */
+static int evr_join(struct evering *ep)
 {
-	return evr_map(fd, layout->section_size[section], prot,
-		       EVERING_MMAP_OFFSET(section), at);
+	struct evering_info info;
+	int ret;
+
+	if (!ep->layout.claims_offset[!ep->side])
+		return 0;
+	ret = evr_get_info(ep->fd, EVERING_KIND_CHANNEL, &info);
+	if (ret)
+		return ret;
+	return evr_shared_new(ep, info.owner,
+			      info.uring_flags & EVERING_URING_LEASE);
 }
 
 /* Takes @fd, also where it fails. */
 static int evr_attach(int fd, unsigned int side,
 		      const struct evering_layout *layout, uint64_t token,
-		      struct evering **ep)
+		      struct evering **out)
 {
-	void *header = NULL, *own = NULL, *peer = NULL;
 	struct evr_memory memory;
+	struct evering *ep;
 	int ret;
 
-	/* The own section first: from then on a SIGKILL is noticed at once. */
-	ret = evr_map_section(fd, layout, EVERING_SECTION_A + side,
-			      PROT_READ | PROT_WRITE, &own);
-	if (!ret)
-		ret = evr_map_section(fd, layout, EVERING_SECTION_HEADER,
-				      PROT_READ, &header);
-	if (!ret)
-		ret = evr_map_section(fd, layout, EVERING_SECTION_A + !side,
-				      PROT_READ, &peer);
-	memory.header = header;
-	memory.own = own;
-	memory.peer = peer;
-	if (!ret)
-		ret = evr_endpoint_new(side, layout, &memory, &evr_device, ep);
+	ret = evr_map_sections(fd, side, layout, &memory);
+	if (ret)
+		goto close;
+	ret = evr_endpoint_new(side, layout, &memory, &evr_device, &ep);
+	if (ret)
+		goto unmap;
+	ep->fd = fd;
+	ep->token = token;
+	ret = evr_join(ep);
 	if (ret) {
-		evr_unmap(&memory, side, layout);
-		close(fd);
+		evering_close(ep);
 		return ret;
 	}
-	(*ep)->fd = fd;
-	(*ep)->token = token;
+	*out = ep;
 	return 0;
+
+unmap:
+	evr_unmap_sections(&memory, side, layout);
+close:
+	close(fd);
+	return ret;
 }
 
 /* ----------------------------------------------------------------- service */
@@ -107,8 +104,9 @@ EXPORT int evering_listen(const char *name,
 	int ret;
 
 	if (params) {
-		if (params->reserved[0] || params->reserved[1])
+		if (params->__resv || params->reserved)
 			return -EINVAL;
+		args.flags = params->flags;
 		args.mode = params->mode;
 		args.backlog = params->backlog;
 		args.max_entries = params->max_entries;
@@ -169,12 +167,12 @@ EXPORT int evering_accept(struct evering_service *service, struct evering **ep)
 
 /* ------------------------------------------------------------------ client */
 
-EXPORT int evering_connect(const char *name,
-			   const struct evering_geometry *geometry,
-			   struct evering **ep)
+static int evr_connect(const char *name, const struct evering_geometry *geometry,
+		       unsigned int flags, struct evering **ep)
 {
 	struct evering_connect args = {
 		.size = sizeof(args),
+		.flags = flags,
 		.geometry = geometry ? *geometry : evr_default_geometry,
 	};
 	int fd, ret;
@@ -188,14 +186,29 @@ EXPORT int evering_connect(const char *name,
 	return evr_attach(fd, EVERING_SIDE_A, &args.layout, args.token, ep);
 }
 
+EXPORT int evering_connect(const char *name,
+			   const struct evering_geometry *geometry,
+			   struct evering **ep)
+{
+	return evr_connect(name, geometry, 0, ep);
+}
+
+EXPORT int evering_connect_multi(const char *name,
+				 const struct evering_geometry *geometry,
+				 struct evering **ep)
+{
+	return evr_connect(name, geometry, EVERING_URING_MULTI_A, ep);
+}
+
 /* --------------------------------------------------------- without service */
 
 EXPORT int evering_channel_create(const char *name, uint32_t mode,
 				  const struct evering_geometry *geometry,
-				  struct evering **ep)
+				  unsigned int flags, struct evering **ep)
 {
 	struct evering_create args = {
 		.size = sizeof(args),
+		.flags = flags,
 		.kind = EVERING_KIND_CHANNEL,
 		.mode = mode,
 		.side = EVERING_SIDE_A,
@@ -234,12 +247,10 @@ EXPORT int evering_channel_open(const char *name, uint64_t token,
 
 EXPORT int evering_channel_from_fd(int fd, struct evering **ep)
 {
-	struct evering_info info = { .size = sizeof(info) };
+	struct evering_info info;
 	int ret;
 
-	ret = evr_ioctl(fd, EVERING_IOC_INFO, &info);
-	if (!ret && info.kind != EVERING_KIND_CHANNEL)
-		ret = -EPROTOTYPE;
+	ret = evr_get_info(fd, EVERING_KIND_CHANNEL, &info);
 	if (ret) {
 		close(fd);
 		return ret;
@@ -248,6 +259,13 @@ EXPORT int evering_channel_from_fd(int fd, struct evering **ep)
 }
 
 /* ---------------------------------------------------------------- endpoint */
+
+EXPORT int evering_dup(const struct evering *ep)
+{
+	struct evering_dup args = { .size = sizeof(args) };
+
+	return evr_ioctl(ep->fd, EVERING_IOC_DUP, &args);
+}
 
 EXPORT int evering_shutdown(struct evering *ep, unsigned int how)
 {

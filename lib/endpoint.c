@@ -4,25 +4,17 @@
 #include <sched.h>
 #include <stdlib.h>
 
-#include "internal.h"
+#include "shared.h"
 
-static void evr_set_geometry(struct ring_geometry *g,
-			     const struct evering_layout *layout,
-			     unsigned int ring)
-{
-	g->entries = layout->geometry.entries[ring];
-	g->mask = g->entries - 1;
-	g->lap_shift = (unsigned int)__builtin_ctzll(g->entries);
-	g->slot_shift =
-		(unsigned int)__builtin_ctz(layout->geometry.slot_size[ring]);
-}
-
-static bool evr_one_cpu(void)
+/* How long to spin, where the caller says nothing. */
+unsigned int evr_default_spin(void)
 {
 	cpu_set_t set;
 
 	/* More CPUs than fit the set are more than one. */
-	return !sched_getaffinity(0, sizeof(set), &set) && CPU_COUNT(&set) == 1;
+	if (!sched_getaffinity(0, sizeof(set), &set) && CPU_COUNT(&set) == 1)
+		return 0;
+	return EVR_DEFAULT_SPIN_NS;
 }
 
 static void evr_set_rings(struct evering *ep)
@@ -36,13 +28,17 @@ static void evr_set_rings(struct evering *ep)
 	ep->peer_state = &m->header->side[theirs];
 	ep->generation = load_once(&ep->peer_state->generation);
 
-	evr_set_geometry(&ep->out.g, layout, mine);
+	evr_ring_geometry(&ep->out.g, layout, mine);
 	ep->out.slots = (char *)m->own + layout->slots_offset[mine];
 	ep->out.head = &ep->peer_control->head;
+	ep->peers_many = layout->claims_offset[mine];
+	if (ep->peers_many)
+		ep->out.claims = (const __u64 *)(const void *)
+			((const char *)m->peer + layout->claims_offset[mine]);
 	ep->out.tail_hint = &ep->control->tail;
 	ep->out.words = &m->header->ring[mine];
 
-	evr_set_geometry(&ep->in.g, layout, theirs);
+	evr_ring_geometry(&ep->in.g, layout, theirs);
 	ep->in.slots = (const char *)m->peer + layout->slots_offset[theirs];
 	ep->in.head_word = &ep->control->head;
 	ep->in.words = &m->header->ring[theirs];
@@ -87,7 +83,8 @@ int evr_endpoint_new(unsigned int side, const struct evering_layout *layout,
 		free(ep);
 		return -ENOMEM;
 	}
-	ep->spin_ns = evr_one_cpu() ? 0 : EVR_DEFAULT_SPIN_NS;
+	ep->usual = ep->in.g.slot_shift == 6 && !ep->peers_many;
+	ep->spin.ns = evr_default_spin();
 	*out = ep;
 	return 0;
 }
@@ -98,6 +95,7 @@ EXPORT void evering_close(struct evering *ep)
 		return;
 	if (ep->backend->detach)
 		ep->backend->detach(ep);
+	evr_shared_free(ep->shared);
 	free(ep->in.copies);
 	free(ep->out.cancelled);
 	free(ep);
@@ -120,9 +118,9 @@ EXPORT const struct evering_geometry *evering_geometry(const struct evering *ep)
 
 EXPORT void evering_set_spin(struct evering *ep, unsigned int nanoseconds)
 {
-	ep->spin_ns = nanoseconds;
-	ep->spin_rest = 0;
-	ep->spin_penalty = 0;
+	ep->spin.ns = nanoseconds;
+	ep->spin.rest = 0;
+	ep->spin.penalty = 0;
 }
 
 EXPORT void evering_stats(const struct evering *ep, struct evering_stats *stats)

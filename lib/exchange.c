@@ -73,7 +73,7 @@ int evr_wait_any(struct evering *ep, unsigned int side, void *entry,
 	    !evr_timeout_ok(timeout))
 		return -EINVAL;
 	/* What is there needs no clock. */
-	if (!ep->error && ring_peek(&ep->in, wait_nr) == EVERING_SLOT_READY) {
+	if (!ep->error && evr_take(ep, wait_nr) == EVERING_SLOT_READY) {
 		evr_put_oldest(ep, entry);
 		return 0;
 	}
@@ -96,7 +96,7 @@ int evr_peek_again(struct evering *ep, enum evering_slot_state state,
 
 	/* What was sent before the end is taken before the end is told. */
 	if (end && state != EVERING_SLOT_LIE)
-		state = ring_peek(&ep->in, nr);
+		state = evr_take(ep, nr);
 	if (ep->in.copied)
 		return 0;
 	if (state == EVERING_SLOT_LIE)

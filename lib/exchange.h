@@ -13,7 +13,7 @@
 
 #include <errno.h>
 
-#include "internal.h"
+#include "shared.h"
 
 /* ----------------------------------------------------------------- sending */
 
@@ -53,6 +53,8 @@ static inline int evr_commit(struct evering *ep, bool *due)
 	ret = evr_may_submit(ep);
 	if (ret)
 		return ret;
+	if (unlikely(ep->shared))
+		return evr_shared_submit(ep, due);
 	ret = (int)ring_commit(&ep->out);
 	*due = ring_wake_due(&ep->out);
 	return ret;
@@ -78,7 +80,7 @@ static inline bool evr_is_usual_wait(const struct evering *ep,
 		return false;
 	return ep->side == side && wait_nr == 1 && !ep->error &&
 	       !ep->in.copied && ep->in.published == ep->in.head &&
-	       ep->in.g.slot_shift == 6 && ep->spin_ns && !ep->spin_rest;
+	       ep->usual && ep->spin.ns && !ep->spin.rest;
 }
 
 /*
@@ -100,8 +102,8 @@ static inline bool evr_spin_briefly(struct evering *ep)
 	ring_copy(&ep->in, 64);
 	if (i)
 		ep->stats.spins++;
-	if (unlikely(ep->spin_penalty))
-		ep->spin_penalty /= 2;
+	if (unlikely(ep->spin.penalty))
+		ep->spin.penalty /= 2;
 	return true;
 }
 
@@ -126,6 +128,14 @@ static inline int evr_submit_and_wait(struct evering *ep, unsigned int side,
 
 /* --------------------------------------------------------------- receiving */
 
+/* Copies entries until @wanted are there, as ring_peek(). */
+static inline enum evering_slot_state evr_take(struct evering *ep,
+					       uint64_t wanted)
+{
+	return unlikely(ep->shared) ? evr_shared_take(ep, wanted) :
+				      ring_peek(&ep->in, wanted);
+}
+
 /* Slots that are done with go back; the peer may be waiting for them. */
 static inline int evr_release(struct evering *ep)
 {
@@ -144,7 +154,7 @@ static inline int evr_peek(struct evering *ep, unsigned int side,
 	/* After a lie nothing more is taken. */
 	state = EVERING_SLOT_LIE;
 	if (likely(!ep->error))
-		state = ring_peek(&ep->in, nr);
+		state = evr_take(ep, nr);
 	if (!ep->in.copied) {
 		ret = evr_peek_again(ep, state, nr);
 		if (ret)
@@ -183,6 +193,10 @@ static inline void evr_advance(struct evering *ep, unsigned int side,
 		return;
 	if (nr > ep->in.copied)
 		nr = ep->in.copied;
+	if (unlikely(ep->shared)) {
+		evr_shared_seen(ep, nr);
+		return;
+	}
 	ring_seen(&ep->in, nr);
 	/*
 	 * Not one by one where a batch is borrowed.  A doorbell that fails has

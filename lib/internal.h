@@ -5,11 +5,13 @@
 
 #include "evering.h"
 #include "ring.h"
+#include "spin.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
-#define EVR_DEFAULT_SPIN_NS	50000U
 #define EVR_BRIEF_SPINS		32U
+
+struct evr_shared;
 
 /**
  * struct evr_backend - what is behind the shared memory
@@ -43,15 +45,16 @@ struct evr_memory {
  * @control:	the own cursors
  * @peer_control: the peer's
  * @generation:	of the peer, as first seen
- * @spin_ns:	most to spin in one wait
- * @spin_rest:	waits still to go without spinning
- * @spin_penalty: what @spin_rest becomes when spinning does not pay
+ * @spin:	how long to spin
  * @stats:	counters
  * @own_heap:	base of the own heap, or NULL
  * @peer_heap:	base of the peer's heap, or NULL
  * @layout:	private copy; the one in HEADER is not read
  * @token:	of the uring
  * @memory:	as mapped
+ * @usual:	nobody is many, and slots are of 64 bytes: see exchange.h
+ * @shared:	NULL, or its share in what the side has together
+ * @peers_many:	the other side is shared
  * @fd:		of the backend
  * @backend:	its functions
  */
@@ -60,13 +63,14 @@ struct evering {
 	struct ring_in in;
 	unsigned int side;
 	int error;
+	bool usual;
+	bool peers_many;
+	struct evr_shared *shared;
 	const struct evering_side_words *peer_state;
 	struct evering_control *control;
 	const struct evering_control *peer_control;
 	uint32_t generation;
-	unsigned int spin_ns;
-	unsigned int spin_rest;
-	unsigned int spin_penalty;
+	struct evr_spin spin;
 	struct evering_stats stats;
 	char *own_heap;
 	const char *peer_heap;
@@ -94,7 +98,21 @@ int evr_control(unsigned long request, const void *args);
 int evr_copy_name(char *to, const char *name);
 int evr_map(int fd, uint64_t size, int prot, uint64_t offset, void **at);
 
+/* sections.c */
+struct multi_ring;
+int evr_map_sections(int fd, unsigned int side,
+		     const struct evering_layout *layout, struct evr_memory *m);
+void evr_unmap_sections(const struct evr_memory *m, unsigned int side,
+			const struct evering_layout *layout);
+void evr_ring_geometry(struct ring_geometry *g,
+		       const struct evering_layout *layout, unsigned int ring);
+void evr_multi_ring(struct multi_ring *r, const struct evering_layout *layout,
+		    const struct evr_memory *m, unsigned int side,
+		    unsigned int ring, unsigned int owner, bool lease);
+int evr_get_info(int fd, unsigned int kind, struct evering_info *info);
+
 /* endpoint.c */
+unsigned int evr_default_spin(void);
 int evr_endpoint_new(unsigned int side, const struct evering_layout *layout,
 		     const struct evr_memory *memory,
 		     const struct evr_backend *backend, struct evering **ep);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR LGPL-2.1 */
 /*
- * A ring with many producers and many consumers, any of which may be killed
- * between any two instructions.
+ * A ring with many producers, many consumers or both, any of whom may be killed
+ * between any two instructions.  Who is alone on a side works as in ring.h.
  *
  * A slot is claimed with its owner's name in it before the cursor moves, so at
  * no instant is it taken by nobody: the kernel finds what a dead process held.
@@ -21,6 +21,8 @@
  *		all of the run has been read when its room is seen
  *	help: cursor, release		<-> cursor, acquire
  *		who sees the cursor sees the word that it was moved past
+ *	nack, or heal: claim, orphan_seq, <-> take: orphan_seq, acquire, claims
+ *		release			    who sees the raise sees the ORPHAN
  *	reserve: stamp, full barrier,	<-> close: closed, full barrier
  *		closed			    take: closed, full barrier, stamp
  *		nothing is accepted after a consumer was told of the end
@@ -31,14 +33,18 @@
 #include "ring.h"
 
 /**
- * struct multi_ring - one side's view of a ring whose both sides are many
+ * struct multi_ring - a ring as seen from a side that is many
  * @g:		constants
  * @slots:	in the producers' section
- * @claims:	a word a slot, in the consumers' section
+ * @claims:	a word a slot, in the consumers' section; NULL: one consumer, who
+ *		gives back in order
  * @tail:	the producers' cursor, in their section
  * @head:	the consumers' cursor, in theirs
  * @closed:	the producers accept no more
+ * @orphan_seq:	raised after a claim became an ORPHAN, in the consumers' section
+ * @orphans_seen: an orphan_seq, after which there was no ORPHAN; of all threads
  * @owner:	who this is, on its side
+ * @lease:	what has been taken comes back, if its consumer dies
  */
 struct multi_ring {
 	struct ring_geometry g;
@@ -47,7 +53,10 @@ struct multi_ring {
 	uint64_t *tail;
 	uint64_t *head;
 	const uint32_t *closed;
+	uint64_t *orphan_seq;
+	uint64_t orphans_seen;
 	unsigned int owner;
+	bool lease;
 };
 
 enum multi_verdict {
@@ -73,11 +82,11 @@ static inline uint64_t multi_lap(const struct multi_ring *r, uint64_t pos)
 	return evering_lap(pos, r->g.lap_shift);
 }
 
-/* Moves a cursor past the claim that @word at @pos begins, unless it has moved. */
-static inline void multi_help(uint64_t *cursor, uint64_t pos, uint64_t word)
+/* Moves a cursor past the @count slots of a claim at @pos, unless it has moved. */
+static inline void multi_help(uint64_t *cursor, uint64_t pos, unsigned int count)
 {
-	__atomic_compare_exchange_n(cursor, &pos, pos + evering_word_count(word),
-				    false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+	__atomic_compare_exchange_n(cursor, &pos, pos + count, false,
+				    __ATOMIC_RELEASE, __ATOMIC_RELAXED);
 }
 
 /* Puts a claim of @count slots into @at, where @word still is. */
@@ -101,7 +110,7 @@ static inline bool multi_stamp_old(const struct multi_ring *r, uint64_t pos,
 	       evering_word_state(word) >= EVERING_COMMITTED;
 }
 
-/* Has the entry of the lap before been consumed? */
+/* Has the entry of the lap before been consumed, and given back? */
 static inline bool multi_claim_idle(const struct multi_ring *r, uint64_t pos,
 				    uint64_t word)
 {
@@ -119,10 +128,21 @@ static inline unsigned int multi_room(const struct multi_ring *r, uint64_t pos,
 {
 	unsigned int n;
 
+	if (!r->claims) {
+		/* pairs with the release of head */
+		uint64_t used = pos - load_acquire(r->head);
+
+		if (used >= r->g.entries)
+			return 0;
+		if (wanted > r->g.entries - used)
+			wanted = (unsigned int)(r->g.entries - used);
+	}
 	for (n = 0; n < wanted; n++) {
-		if (!multi_claim_idle(r, pos + n,
-				      load_acquire(multi_claim(r, pos + n))) ||
-		    !multi_stamp_old(r, pos + n,
+		if (r->claims &&
+		    !multi_claim_idle(r, pos + n,
+				      load_acquire(multi_claim(r, pos + n))))
+			break;
+		if (!multi_stamp_old(r, pos + n,
 				     load_acquire(multi_stamp(r, pos + n))))
 			break;
 	}
@@ -133,15 +153,39 @@ static inline unsigned int multi_room(const struct multi_ring *r, uint64_t pos,
 static inline enum multi_verdict multi_no_room(const struct multi_ring *r,
 					       uint64_t pos)
 {
-	uint64_t word = load_acquire(multi_claim(r, pos));
-	int64_t ahead = evering_word_ahead(word, multi_lap(r, pos));
+	int64_t ahead;
 
 	if (load_once(r->closed))
 		return MULTI_CLOSED;
+	if (!r->claims)
+		return pos - load_acquire(r->head) <= r->g.entries ? MULTI_NONE :
+								     MULTI_LIE;
+	ahead = evering_word_ahead(load_acquire(multi_claim(r, pos)),
+				   multi_lap(r, pos));
 	/* A lap behind and in use, or two behind: not yet consumed. */
 	if (ahead == -1 || ahead == -2)
 		return MULTI_NONE;
 	return MULTI_LIE;
+}
+
+/* Would multi_reserve() find no room? */
+static inline bool multi_full(struct multi_ring *r)
+{
+	for (;;) {
+		uint64_t p = load_acquire(r->tail);
+		uint64_t word = load_acquire(multi_stamp(r, p));
+		int64_t ahead = evering_word_ahead(word, multi_lap(r, p));
+
+		if (ahead == 0) {
+			multi_help(r->tail, p, evering_word_count(word));
+			continue;
+		}
+		if (ahead < 0 && multi_room(r, p, 1))
+			return false;
+		if (load_acquire(r->tail) == p &&
+		    load_acquire(multi_stamp(r, p)) == word)
+			return multi_no_room(r, p) == MULTI_NONE;
+	}
 }
 
 /* Marks the @count slots from @pos on, the first last. */
@@ -182,7 +226,7 @@ static inline enum multi_verdict multi_reserve(struct multi_ring *r,
 		unsigned int n;
 
 		if (ahead == 0) {
-			multi_help(r->tail, p, word);
+			multi_help(r->tail, p, evering_word_count(word));
 			continue;
 		}
 		n = ahead < 0 ? multi_room(r, p, wanted) : 0;
@@ -202,7 +246,7 @@ static inline enum multi_verdict multi_reserve(struct multi_ring *r,
 		claim = evering_word(lap, n, r->owner, EVERING_RESERVED);
 		if (!multi_put_claim(multi_stamp(r, p), word, claim))
 			continue;
-		multi_help(r->tail, p, claim);
+		multi_help(r->tail, p, n);
 		*pos = p;
 		*count = n;
 		/* pairs with close and with take, see above */
@@ -252,6 +296,14 @@ static inline unsigned int multi_ready(const struct multi_ring *r, uint64_t pos,
 	return n;
 }
 
+/* Not yet given back by who took the entry of the lap before, or one older? */
+static inline bool multi_claim_held(const struct multi_ring *r, uint64_t pos,
+				    uint64_t word)
+{
+	return evering_word_ahead(word, multi_lap(r, pos)) < 0 &&
+	       !multi_claim_idle(r, pos, word);
+}
+
 /* Nothing at @pos: why?  Holds where neither cursor nor claim have moved. */
 static inline enum multi_verdict multi_not_ready(const struct multi_ring *r,
 						 uint64_t pos)
@@ -265,6 +317,9 @@ static inline enum multi_verdict multi_not_ready(const struct multi_ring *r,
 	switch (evering_judge(word, multi_lap(r, pos))) {
 	case EVERING_SLOT_READY:
 	case EVERING_SLOT_SKIP:
+		/* Written to, while the entry before it was still somebody's? */
+		if (multi_claim_held(r, pos, load_acquire(multi_claim(r, pos))))
+			return MULTI_LIE;
 		/* Just now; or a claim of our side that it cannot have. */
 		return MULTI_BUSY;
 	case EVERING_SLOT_LIE:
@@ -299,7 +354,7 @@ static inline enum multi_verdict multi_take(struct multi_ring *r,
 		unsigned int n;
 
 		if (ahead == 0) {
-			multi_help(r->head, c, word);
+			multi_help(r->head, c, evering_claim_slots(word));
 			continue;
 		}
 		n = ahead < 0 ? multi_ready(r, c, wanted) : 0;
@@ -315,7 +370,7 @@ static inline enum multi_verdict multi_take(struct multi_ring *r,
 		claim = evering_word(lap, n, r->owner, EVERING_TAKEN);
 		if (!multi_put_claim(multi_claim(r, c), word, claim))
 			continue;
-		multi_help(r->head, c, claim);
+		multi_help(r->head, c, n);
 		*pos = c;
 		*count = n;
 		return MULTI_OK;
@@ -335,6 +390,189 @@ static inline void multi_release(struct multi_ring *r, uint64_t pos,
 	store_release(multi_claim(r, pos),
 		      evering_word(multi_lap(r, pos), count, r->owner,
 				   EVERING_IDLE));
+}
+
+/* ------------------------------------------------------------------ leases */
+
+/* Has something become an ORPHAN since a look that found none? */
+static inline bool multi_orphans_due(const struct multi_ring *r)
+{
+	return r->lease && unlikely(load_once(r->orphan_seq) !=
+				    load_once(&r->orphans_seen));
+}
+
+/* Next time, look again: the kernel has seen one. */
+static inline void multi_expect_orphans(struct multi_ring *r)
+{
+	store_once(&r->orphans_seen, load_once(r->orphan_seq) - 1);
+}
+
+/* The position of slot @i in the lap of @word, near the cursor. */
+static inline uint64_t multi_claimed_at(const struct multi_ring *r, uint64_t word,
+					uint64_t i)
+{
+	uint64_t head = load_once(r->head);
+	int64_t ahead = evering_word_ahead(word, multi_lap(r, head));
+
+	return (((head >> r->g.lap_shift) + (uint64_t)ahead) << r->g.lap_shift) | i;
+}
+
+/**
+ * multi_take_orphan() - take what another one has given back, or died with
+ * @r:		the ring
+ * @pos:	out: where
+ * @word:	out: the claim, to give it back with
+ *
+ * Return: whether there was one.
+ */
+static inline bool multi_take_orphan(struct multi_ring *r, uint64_t *pos,
+				     uint64_t *word)
+{
+	/* Before the look: what comes later raises it again. */
+	uint64_t seq = load_acquire(r->orphan_seq), i;
+
+	for (i = 0; i <= r->g.mask; i++) {
+		uint64_t orphan = load_acquire(&r->claims[i]);
+		unsigned int deliveries = evering_word_count(orphan);
+
+		if (evering_word_state(orphan) != EVERING_ORPHAN)
+			continue;
+		if (deliveries < EVERING_MAX_COUNT)
+			deliveries++;
+		*word = evering_word(orphan >> EVERING_LAP_SHIFT, deliveries,
+				     r->owner, EVERING_RETAKEN);
+		*pos = multi_claimed_at(r, orphan, i);
+		if (multi_put_claim(&r->claims[i], orphan, *word))
+			return true;
+	}
+	store_once(&r->orphans_seen, seq);
+	return false;
+}
+
+/* Done with the one entry that @word claims at @pos.  False: it does not. */
+static inline bool multi_ack(struct multi_ring *r, uint64_t pos, uint64_t word)
+{
+	uint64_t idle = evering_word(multi_lap(r, pos), 1, r->owner, EVERING_IDLE);
+
+	return __atomic_compare_exchange_n(multi_claim(r, pos), &word, idle, false,
+					   __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+}
+
+/* The number of times that what @word claims has been delivered. */
+static inline unsigned int multi_deliveries(uint64_t word)
+{
+	return evering_word_state(word) == EVERING_RETAKEN ?
+	       evering_word_count(word) : 1;
+}
+
+/* Gives the entry that @word claims to somebody else.  False: it does not. */
+static inline bool multi_nack(struct multi_ring *r, uint64_t pos, uint64_t word)
+{
+	uint64_t orphan = evering_word(multi_lap(r, pos), multi_deliveries(word),
+				       r->owner, EVERING_ORPHAN);
+
+	if (!__atomic_compare_exchange_n(multi_claim(r, pos), &word, orphan, false,
+					 __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+		return false;
+	__atomic_fetch_add(r->orphan_seq, 1, __ATOMIC_RELEASE);
+	return true;
+}
+
+/*
+ * May something come back, after multi_take() has said that it was the end?
+ * What this one holds itself does not count.
+ */
+static inline bool multi_leased(const struct multi_ring *r)
+{
+	uint64_t i;
+
+	if (!r->lease)
+		return false;
+	for (i = 0; i <= r->g.mask; i++) {
+		uint64_t word = load_acquire(&r->claims[i]);
+		unsigned int state = evering_word_state(word);
+
+		if (state == EVERING_ORPHAN ||
+		    (state != EVERING_IDLE &&
+		     evering_word_owner(word) != r->owner))
+			return true;
+	}
+	return false;
+}
+
+/**
+ * multi_take_any() - claim entries to read, those that came back first
+ * @r:		the ring
+ * @wanted:	most entries, as for multi_take()
+ * @pos:	out: the first
+ * @count:	out: how many
+ * @word:	out: the claim, for multi_give_back()
+ *
+ * Return: as multi_take().
+ */
+static inline enum multi_verdict multi_take_any(struct multi_ring *r,
+						unsigned int wanted,
+						uint64_t *pos,
+						unsigned int *count,
+						uint64_t *word)
+{
+	enum multi_verdict verdict;
+
+	if (multi_orphans_due(r) && multi_take_orphan(r, pos, word)) {
+		*count = 1;
+		return MULTI_OK;
+	}
+	verdict = multi_take(r, wanted, pos, count);
+	if (likely(verdict == MULTI_OK))
+		*word = evering_word(multi_lap(r, *pos), *count, r->owner,
+				     EVERING_TAKEN);
+	else if (verdict == MULTI_CLOSED && multi_leased(r))
+		verdict = MULTI_NONE;
+	return verdict;
+}
+
+/* What multi_take_any() has claimed has been read. */
+static inline void multi_give_back(struct multi_ring *r, uint64_t pos,
+				   unsigned int count, uint64_t word)
+{
+	if (unlikely(evering_word_state(word) == EVERING_RETAKEN))
+		multi_ack(r, pos, word);
+	else
+		multi_release(r, pos, count);
+}
+
+/* --------------------------------------------------------------- who sleeps */
+
+/* Slots up to @last are committed: must the doorbell be rung? */
+static inline bool multi_wake_due(const struct evering_ring_words *words,
+				  uint64_t last)
+{
+	/* pairs with the kernel's, between the word and its look at the ring */
+	full_barrier();
+	return last >= load_once(&words->wake_at) ||
+	       last >= load_once(&words->poll_at);
+}
+
+/* Slots up to @last are given back: must it? */
+static inline bool multi_space_due(const struct multi_ring *r,
+				   const struct evering_ring_words *words,
+				   uint64_t last)
+{
+	uint64_t at = last + r->g.entries;
+
+	full_barrier();
+	return at >= load_once(&words->space_at) ||
+	       at >= load_once(&words->poll_space_at);
+}
+
+/*
+ * A lease was given back, or is done with after the end of the stream: must the
+ * own side be woken?  After a full barrier.
+ */
+static inline bool multi_own_due(const struct evering_ring_words *words)
+{
+	return load_acquire(&words->wake_at) != EVERING_NOBODY ||
+	       load_acquire(&words->poll_at) != EVERING_NOBODY;
 }
 
 #endif /* EVERING_LIB_MULTI_H */

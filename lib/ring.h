@@ -68,6 +68,8 @@ struct ring_geometry {
  * @reserved:	first position not yet handed to the program
  * @peer_head:	the consumer's head as last read
  * @head:	where to read it
+ * @claims:	NULL, or where the consumers are many, and give back in any order:
+ *		a word a slot, in their section; @peer_head is what is free then
  * @tail_hint:	where to publish @tail, for poll and fdinfo
  * @words:	who sleeps: wake_at and poll_at
  * @cancelled:	a bit for each slot between @tail and @reserved
@@ -80,6 +82,7 @@ struct ring_out {
 	uint64_t reserved;
 	uint64_t peer_head;
 	const __u64 *head;
+	const __u64 *claims;
 	__u64 *tail_hint;
 	const struct evering_ring_words *words;
 	uint64_t *cancelled;
@@ -123,6 +126,25 @@ static inline uint64_t *ring_stamp(const struct ring_geometry *g,
 
 enum ring_room { RING_ROOM, RING_FULL, RING_LIE };
 
+/* Before many consumers: the slots up to the first that is not given back. */
+static inline enum ring_room ring_room_of_many(struct ring_out *r)
+{
+	while (r->peer_head != r->tail) {
+		uint64_t pos = r->peer_head;
+		/* pairs with the release of the claim: the slot has been read */
+		uint64_t word = load_acquire(&r->claims[pos & r->g.mask]);
+		int64_t ahead = evering_word_ahead(
+			word, evering_lap(pos, r->g.lap_shift));
+
+		if (ahead != 0 && ahead != -1)
+			return RING_LIE;
+		if (ahead || evering_word_state(word) != EVERING_IDLE)
+			break;
+		r->peer_head++;
+	}
+	return r->reserved - r->peer_head < r->g.entries ? RING_ROOM : RING_FULL;
+}
+
 /* Is there room for the next reservation? */
 static inline enum ring_room ring_room(struct ring_out *r)
 {
@@ -130,6 +152,8 @@ static inline enum ring_room ring_room(struct ring_out *r)
 
 	if (likely(r->reserved - r->peer_head < r->g.entries))
 		return RING_ROOM;
+	if (unlikely(r->claims))
+		return ring_room_of_many(r);
 	head = load_acquire(r->head);
 	/* Beyond what was ever committed, or a ring before it. */
 	if (r->tail - head > r->g.entries)
@@ -160,12 +184,19 @@ static inline bool ring_cancel(struct ring_out *r, const void *slot)
 	return true;
 }
 
+static inline bool ring_is_cancelled(const struct ring_out *r, uint64_t pos)
+{
+	uint64_t index = pos & r->g.mask;
+
+	return r->cancelled[index >> 6] & 1ULL << (index & 63);
+}
+
 static inline unsigned int ring_take_cancelled(struct ring_out *r, uint64_t pos)
 {
 	uint64_t index = pos & r->g.mask;
 	uint64_t bit = 1ULL << (index & 63);
 
-	if (!(r->cancelled[index >> 6] & bit))
+	if (!ring_is_cancelled(r, pos))
 		return EVERING_COMMITTED;
 	r->cancelled[index >> 6] &= ~bit;
 	r->nr_cancelled--;
@@ -225,6 +256,15 @@ static inline uint64_t ring_ready_stamp(const struct ring_in *r)
 {
 	return evering_stamp(evering_lap(r->next, r->g.lap_shift),
 			     EVERING_COMMITTED);
+}
+
+/* Claimed, of many producers, by one who may still commit it. */
+static inline bool ring_being_written(const struct ring_in *r)
+{
+	uint64_t stamp = load_acquire(ring_next_stamp(r));
+
+	return evering_word_state(stamp) == EVERING_RESERVED &&
+	       !evering_word_ahead(stamp, evering_lap(r->next, r->g.lap_shift));
 }
 
 static inline bool ring_ready(const struct ring_in *r)

@@ -1,18 +1,8 @@
 /* SPDX-License-Identifier: MIT OR LGPL-2.1 */
-/*
- * Waiting: spin while that has paid lately, then sleep in the kernel.
- *
- * A wait spins for at most spin_ns, about what a sleep and a wake-up cost, so
- * that it never costs more than twice the better choice.  Where spinning did
- * not help, the next 1, 2, 4 ... MAX_PENALTY waits sleep at once: two processes
- * on one CPU, or a peer that takes its time, pay next to nothing for it.
- */
+/* Waiting: spin while that has paid lately, then sleep in the kernel. */
 #include <errno.h>
 
 #include "exchange.h"
-
-#define MAX_PENALTY	256U
-#define SPINS_A_CLOCK	32U	/* looks between two looks at the clock */
 
 uint64_t evr_now(void)
 {
@@ -66,41 +56,35 @@ int evr_end(const struct evering *ep)
 	if (load_acquire(&ep->peer_state->state) == EVERING_STATE_DEAD)
 		return -EPIPE;
 	/* pairs with the release of closed, after all that was sent */
-	if (load_acquire(&ep->peer_control->closed))
-		return -ESHUTDOWN;
-	return 0;
-}
-
-static bool evr_may_spin(struct evering *ep)
-{
-	if (!ep->spin_ns)
-		return false;
-	if (!ep->spin_rest)
-		return true;
-	ep->spin_rest--;
-	return false;
-}
-
-static void evr_learn(struct evering *ep, bool paid)
-{
-	if (paid) {
-		ep->stats.spins++;
-		ep->spin_penalty /= 2;
-		return;
+	if (!load_acquire(&ep->peer_control->closed))
+		return 0;
+	/* One of them may have claimed its slot before that. */
+	if (unlikely(ep->shared) && !ep->shared->over)
+		return 0;
+	if (unlikely(ep->peers_many) && !ep->shared) {
+		/* pairs with multi_reserve(): claimed before closed was set */
+		full_barrier();
+		if (ring_being_written(&ep->in))
+			return 0;
 	}
-	ep->spin_penalty = ep->spin_penalty ? ep->spin_penalty * 2 : 1;
-	if (ep->spin_penalty > MAX_PENALTY)
-		ep->spin_penalty = MAX_PENALTY;
-	ep->spin_rest = ep->spin_penalty;
+	return -ESHUTDOWN;
 }
 
 /* Are @wait_nr entries here, or is there no point in waiting for them? */
 static inline bool evr_settled(struct evering *ep, unsigned int wait_nr)
 {
-	if (!ep->error && ring_peek(&ep->in, wait_nr) == EVERING_SLOT_LIE)
+	if (!ep->error && evr_take(ep, wait_nr) == EVERING_SLOT_LIE)
 		ep->error = -EPROTO;
 	return ep->in.copied >= wait_nr || ep->error ||
 	       ring_exhausted(&ep->in);
+}
+
+/* Does the one stamp that comes next say something? */
+static inline bool evr_worth_a_look(const struct evering *ep)
+{
+	/* With others, what comes next is in no place that is known. */
+	return unlikely(ep->shared) || ring_ready(&ep->in) ||
+	       ring_look(&ep->in, ep->in.next) != EVERING_SLOT_NOT_YET;
 }
 
 /*
@@ -116,10 +100,8 @@ static int evr_spin(struct evering *ep, unsigned int wait_nr, uint64_t deadline)
 	int end;
 
 	for (;;) {
-		for (i = 0; i < SPINS_A_CLOCK; i++) {
-			if (ring_ready(&ep->in) ||
-			    ring_look(&ep->in, ep->in.next) !=
-				    EVERING_SLOT_NOT_YET) {
+		for (i = 0; i < EVR_SPINS_A_CLOCK; i++) {
+			if (evr_worth_a_look(ep)) {
 				if (evr_settled(ep, wait_nr))
 					return 1;
 				/* It may have stepped over a whole ring. */
@@ -131,7 +113,7 @@ static int evr_spin(struct evering *ep, unsigned int wait_nr, uint64_t deadline)
 		if (end)
 			return end;
 		if (!limit) {
-			limit = evr_now() + ep->spin_ns;
+			limit = evr_now() + ep->spin.ns;
 			if (limit > deadline)
 				limit = deadline;
 		} else if (evr_now() >= limit) {
@@ -157,6 +139,9 @@ static int evr_sleep(struct evering *ep, unsigned int wait_nr, bool wake,
 	wanted = wait_nr - ep->in.copied;
 	if (wanted > ring_to_come(&ep->in))
 		wanted = ring_to_come(&ep->in);
+	/* Nor for more than others leave us. */
+	if (ep->shared)
+		wanted = 1;
 	ret = evr_enter(ep, flags, (unsigned int)wanted, deadline);
 	if (ret < 0)
 		return ret;
@@ -166,7 +151,7 @@ static int evr_sleep(struct evering *ep, unsigned int wait_nr, bool wake,
 	 */
 	if (evr_settled(ep, wait_nr))
 		return 1;
-	if (ep->in.next == next) {
+	if (ep->in.next == next && !ep->shared) {
 		ep->error = -EPROTO;
 		return 1;
 	}
@@ -182,12 +167,14 @@ static int evr_wait_on(struct evering *ep, unsigned int wait_nr, bool *wake,
 {
 	int ret;
 
-	if (evr_may_spin(ep)) {
+	if (evr_may_spin(&ep->spin)) {
 		if (*wake)
 			evr_enter(ep, EVERING_ENTER_WAKE_PEER, 0, 0);
 		*wake = false;
 		ret = evr_spin(ep, wait_nr, deadline);
-		evr_learn(ep, ret);
+		evr_learn(&ep->spin, ret);
+		if (ret)
+			ep->stats.spins++;
 		if (ret)
 			return ret;
 	}
@@ -212,6 +199,9 @@ int evr_wait_entries(struct evering *ep, unsigned int wait_nr, bool wake,
 {
 	int ret = 1;
 
+	/* With others, who waits for several would keep what he has from them. */
+	if (ep->shared && wait_nr > 1)
+		wait_nr = 1;
 	/* Room that the peer may need in order to go on. */
 	wake |= ring_publish(&ep->in);
 	if (!evr_settled(ep, wait_nr)) {
@@ -236,15 +226,32 @@ int evr_wait_entries(struct evering *ep, unsigned int wait_nr, bool wake,
 	return ep->error ? ep->error : ret;
 }
 
+/* Room for one more; of many, what is reserved has to go out first. */
+static enum ring_room evr_room(struct evering *ep, bool *wake)
+{
+	bool due;
+	int ret;
+
+	if (!ep->shared)
+		return ring_room(&ep->out);
+	ret = evr_commit(ep, &due);
+	*wake |= due;
+	/* Why it cannot go out at all, the next submission says. */
+	if (ret < 0 && ret != -EAGAIN)
+		return RING_ROOM;
+	return ep->out.tail != ep->out.reserved || multi_full(&ep->shared->out) ?
+	       RING_FULL : RING_ROOM;
+}
+
 /*
  * What a submitter may do now: EVERING_READY_*, or -errno, or 0 to wait.  The
  * @held entries that it has not released are no news to it.
  */
-static int evr_look_for_space(struct evering *ep, uint64_t held)
+static int evr_look_for_space(struct evering *ep, uint64_t held, bool *wake)
 {
 	int ready = 0;
 
-	switch (ring_room(&ep->out)) {
+	switch (evr_room(ep, wake)) {
 	case RING_ROOM:
 		ready |= EVERING_READY_SPACE;
 		break;
@@ -256,7 +263,7 @@ static int evr_look_for_space(struct evering *ep, uint64_t held)
 	}
 	if (ep->error)
 		return ep->error;
-	if (ring_peek(&ep->in, held + 1) == EVERING_SLOT_LIE)
+	if (evr_take(ep, held + 1) == EVERING_SLOT_LIE)
 		ep->error = -EPROTO;
 	if (ep->in.copied > held)
 		ready |= EVERING_READY_ENTRIES;
@@ -277,7 +284,7 @@ int evr_wait_space(struct evering *ep, unsigned int side,
 		return -EINVAL;
 	/* What is reserved takes room too, and the peer must see it first. */
 	ret = evr_commit(ep, &wake);
-	if (ret < 0)
+	if (ret < 0 && ret != -EAGAIN)
 		return ret;
 	wake |= ring_publish(&ep->in);
 	for (;;) {
@@ -286,7 +293,7 @@ int evr_wait_space(struct evering *ep, unsigned int side,
 		bool end = evr_nobody_reads(ep);
 		uint64_t next;
 
-		ret = evr_look_for_space(ep, held);
+		ret = evr_look_for_space(ep, held, &wake);
 		if (!ret && end)
 			ret = -EPIPE;
 		if (ret || !deadline)
@@ -302,11 +309,11 @@ int evr_wait_space(struct evering *ep, unsigned int side,
 		wake = false;
 		if (ret < 0)
 			break;
-		ret = evr_look_for_space(ep, held);
+		ret = evr_look_for_space(ep, held, &wake);
 		if (ret)
 			break;
 		/* Ready in the kernel and not here: a word that goes back. */
-		if (ep->in.next == next) {
+		if (ep->in.next == next && !ep->shared) {
 			ret = ep->error = -EPROTO;
 			break;
 		}

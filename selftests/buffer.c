@@ -260,7 +260,7 @@ TEST_F(buffer, a_channel_without_a_service)
 	struct evering *client, *server;
 	struct evering_sqe *sqe;
 
-	ASSERT_EQ(0, evering_channel_create(NULL, 0400, NULL, &client));
+	ASSERT_EQ(0, evering_channel_create(NULL, 0400, NULL, 0, &client));
 	ASSERT_EQ(0, evering_channel_open(NULL, evering_token(client), &server));
 	sqe = evering_get_sqe(client);
 	ASSERT_NE(NULL, sqe);

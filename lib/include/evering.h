@@ -65,6 +65,10 @@ struct evering_service;
  *		module's limit
  * @max_slot_size: likewise, bytes of a slot
  * @max_heap_size: likewise, bytes of each heap
+ * @flags:	0, or EVERING_URING_MULTI_B: endpoints can be added to the accepted one
+ *		with evering_dup(); with that EVERING_URING_LEASE: what a worker had not
+ *		seen when it died, another one gets, else it is lost and counted
+ * @__resv:	0
  * @reserved:	0
  *
  * The client pays for the shared memory; the server's private copies of a full
@@ -76,7 +80,9 @@ struct evering_service_params {
 	uint32_t max_entries;
 	uint32_t max_slot_size;
 	uint64_t max_heap_size;
-	uint64_t reserved[2];
+	uint32_t flags;
+	uint32_t __resv;
+	uint64_t reserved;
 };
 
 /**
@@ -152,18 +158,50 @@ int evering_connect(const char *name, const struct evering_geometry *geometry,
 		    struct evering **ep);
 
 /**
+ * evering_connect_multi() - evering_connect(), for more than one thread or process
+ * @name:	of the service
+ * @geometry:	as there, but 64 slots at least in each ring
+ * @ep:		out; the others come with evering_dup()
+ *
+ * Return: as evering_connect().
+ */
+int evering_connect_multi(const char *name, const struct evering_geometry *geometry,
+			  struct evering **ep);
+
+/**
+ * evering_dup() - one more endpoint of the same side
+ * @ep:		of a side that may have many
+ *
+ * For another thread, or another process (inherited, or passed over a Unix
+ * socket), which gives the descriptor to evering_channel_from_fd().  Each
+ * endpoint is used by one thread at a time.
+ *
+ * They share the rings: what comes goes to one of them, in whatever order they
+ * take it.  What is submitted is moved to the ring only then, so that nobody waits
+ * for an entry that another one is filling in; -EAGAIN from a submission: the ring
+ * is full, and all stays reserved.  A side has ended when the last of its
+ * endpoints is gone, and evering_shutdown() by any of them ends it for all.
+ *
+ * Return: a descriptor, close-on-exec; -EOPNOTSUPP: one endpoint only; -EBADFD;
+ * -EBUSY: there are 4095 already; -EMFILE; -ENOMEM.
+ */
+int evering_dup(const struct evering *ep);
+
+/**
  * evering_channel_create() - a channel without a service, as side A
  * @name:	for evering_channel_open(), or NULL: the token is its only name
  * @mode:	who may open side B, as on a file: 0400 this user, 0040 its group,
  *		0004 others
  * @geometry:	as for evering_connect()
+ * @flags:	0, or EVERING_URING_MULTI_A, _MULTI_B, and with one of them
+ *		EVERING_URING_LEASE; see evering_dup(), struct evering_service_params
  * @ep:		out; evering_close() it
  *
  * Return: 0; -EEXIST: the name is taken; else as evering_connect().
  */
 int evering_channel_create(const char *name, uint32_t mode,
 			   const struct evering_geometry *geometry,
-			   struct evering **ep);
+			   unsigned int flags, struct evering **ep);
 
 /**
  * evering_channel_open() - its other end, side B
@@ -184,8 +222,9 @@ int evering_channel_open(const char *name, uint64_t token, struct evering **ep);
  *		fails
  * @ep:		out: of the side that it is; evering_close() it
  *
- * For those who call EVERING_IOC_CREATE, EVERING_IOC_OPEN or EVERING_IOC_ACCEPT
- * for others: an endpoint of this library is mapped, and so stays where it is.
+ * From evering_dup(), or from those who call EVERING_IOC_CREATE, EVERING_IOC_OPEN or
+ * EVERING_IOC_ACCEPT for others: an endpoint of this library is mapped, and so stays
+ * where it is.
  *
  * Return: 0; -EPROTOTYPE: not of a channel; -ENOTTY: something else; -EPERM:
  * another process has mapped it; -EBADFD; -EBADF; -ENOMEM.

@@ -337,14 +337,14 @@ TEST_F(calls, spinning_that_pays_again_is_trusted_again)
 	evering_set_spin(self->server, 1);
 	for (i = 0; i < 600; i++)
 		ASSERT_EQ(-ETIME, evering_wait_sqe_timeout(self->server, &sqe, &soon));
-	EXPECT_EQ(256, self->server->spin_penalty);
-	self->server->spin_rest = 0;
+	EXPECT_EQ(256, self->server->spin.penalty);
+	self->server->spin.rest = 0;
 	for (i = 0; i < 9; i++) {
 		ASSERT_EQ(1, push(self->client, i));
 		ASSERT_EQ(0, evering_wait_sqe(self->server, &sqe));
 		evering_sqe_seen(self->server, sqe);
 	}
-	EXPECT_EQ(0, self->server->spin_penalty);
+	EXPECT_EQ(0, self->server->spin.penalty);
 }
 
 TEST_F(calls, large_slots_arrive_whole)

@@ -3,7 +3,9 @@
  * Work queues: many producers, many consumers, each item to one of them.
  *
  * Any of them may be killed at any instruction: what it had reserved is skipped,
- * what it had taken and not given back is lost and counted, all else goes on.
+ * what it was just taking is lost and counted, all else goes on.  With
+ * EVERING_QUEUE_LEASE nothing is lost: what a consumer has not acknowledged goes to
+ * another one, who is told that it is not the first.
  * Producers of a queue trust each other, and so do consumers; the two sides need
  * not.
  *
@@ -38,6 +40,7 @@ struct evering_queue;
 
 #define EVERING_QUEUE_PUSH	(1U << 0)
 #define EVERING_QUEUE_POP	(1U << 1)
+#define EVERING_QUEUE_LEASE	(1U << 2)	/* only to create it */
 
 /**
  * evering_queue_create() - a new queue
@@ -47,7 +50,8 @@ struct evering_queue;
  *		creator needs 0400
  * @entries:	items that it holds: a power of two, 64 to EVERING_MAX_ENTRIES
  * @item_size:	bytes of an item, 1 to 4088; see evering_queue_item_size()
- * @access:	EVERING_QUEUE_PUSH, EVERING_QUEUE_POP or both
+ * @access:	EVERING_QUEUE_PUSH, EVERING_QUEUE_POP or both; and, so that items
+ *		can be leased, EVERING_QUEUE_LEASE
  * @queue:	out; evering_queue_close() it
  *
  * Return: 0; -EEXIST: the name is taken; -EINVAL: no such sizes, access or name;
@@ -108,6 +112,13 @@ unsigned int evering_queue_len(const struct evering_queue *queue);
  * Return: the descriptor, which stays the queue's; -1: not opened for that.
  */
 int evering_queue_fd(const struct evering_queue *queue, unsigned int access);
+
+/**
+ * evering_queue_set_spin() - how long to spin before sleeping
+ * @queue:	the queue
+ * @nanoseconds: as for evering_set_spin(); while no other thread uses the queue
+ */
+void evering_queue_set_spin(struct evering_queue *queue, unsigned int nanoseconds);
 
 /**
  * evering_queue_try_push() - add an item, if there is room
@@ -199,6 +210,58 @@ int evering_queue_pop_timeout(struct evering_queue *queue, void *item,
  */
 int evering_queue_try_pop_bulk(struct evering_queue *queue, void *items,
 			       unsigned int nr);
+
+/**
+ * struct evering_queue_lease - an item that is not done with
+ * @position:	of the item
+ * @claim:	protocol; not for the program
+ * @deliveries:	1, or more where somebody else has had it: he may have died of it,
+ *		or after all of the work but the acknowledgement.  256: as often,
+ *		or more
+ */
+struct evering_queue_lease {
+	uint64_t position;
+	uint64_t claim;
+	unsigned int deliveries;
+};
+
+/**
+ * evering_queue_try_lease() - take the oldest item, and say later that it is done
+ * @queue:	created with EVERING_QUEUE_LEASE
+ * @item:	out: evering_queue_item_size() bytes, the caller's own copy
+ * @lease:	out: for evering_queue_ack() or evering_queue_nack(), by any thread
+ *
+ * Items that came back go first.  Until it is acknowledged, an item takes its room
+ * in the queue.  After evering_queue_shutdown(), the end comes when nobody
+ * else holds a lease any more.
+ *
+ * Return: 0, or -errno and then nothing has been taken; -EOPNOTSUPP: no leases here.
+ */
+int evering_queue_try_lease(struct evering_queue *queue, void *item,
+			    struct evering_queue_lease *lease);
+
+/** evering_queue_lease() - evering_queue_try_lease() that waits for one */
+int evering_queue_lease(struct evering_queue *queue, void *item,
+			struct evering_queue_lease *lease);
+
+/** evering_queue_lease_timeout() - the same; -ETIME: none came in time */
+int evering_queue_lease_timeout(struct evering_queue *queue, void *item,
+				struct evering_queue_lease *lease,
+				const struct timespec *timeout);
+
+/**
+ * evering_queue_ack() - it is done
+ * @queue:	the queue
+ * @lease:	from evering_queue_lease() by this endpoint
+ *
+ * Return: 0; -EINVAL: no such lease, or no longer.
+ */
+int evering_queue_ack(struct evering_queue *queue,
+		      const struct evering_queue_lease *lease);
+
+/** evering_queue_nack() - as evering_queue_ack(), but somebody else shall do it */
+int evering_queue_nack(struct evering_queue *queue,
+		       const struct evering_queue_lease *lease);
 
 /**
  * evering_queue_force_push() - add an item; where there is no room, for the oldest
