@@ -42,11 +42,13 @@ struct shared {
 	uint64_t tail __attribute__((aligned(128)));
 	uint64_t head __attribute__((aligned(128)));
 	uint32_t closed __attribute__((aligned(128)));
+	uint64_t orphan_seq __attribute__((aligned(128)));
 	uint32_t stop;		/* producers make no more */
 	uint32_t last_owner[2];
 	uint64_t next[WORKERS];	/* number of the message after */
 	uint64_t errors;	/* torn, unordered, twice, beyond the end */
 	uint64_t kills, skips;
+	uint64_t orphans;	/* that heals have left, or consumers given back */
 	uint32_t ended[WORKERS];	/* consumers that were told of the end */
 	unsigned char known[WORKERS][MOST_MESSAGES];
 };
@@ -69,6 +71,7 @@ FIXTURE_VARIANT(multi)
 {
 	unsigned int entries;
 	unsigned int batch;
+	bool lease;
 };
 
 FIXTURE_VARIANT_ADD(multi, two_slots)
@@ -86,6 +89,16 @@ FIXTURE_VARIANT_ADD(multi, many_slots_in_batches)
 	.entries = 64, .batch = 8,
 };
 
+FIXTURE_VARIANT_ADD(multi, four_slots_leased)
+{
+	.entries = 4, .batch = 3, .lease = true,
+};
+
+FIXTURE_VARIANT_ADD(multi, many_slots_leased)
+{
+	.entries = 64, .batch = 8, .lease = true,
+};
+
 FIXTURE_SETUP(multi)
 {
 	self->s = mmap(NULL, sizeof(*self->s), PROT_READ | PROT_WRITE,
@@ -99,7 +112,7 @@ FIXTURE_TEARDOWN(multi)
 }
 
 static void ring_init(struct multi_ring *r, struct shared *s, unsigned int entries,
-		      unsigned int owner)
+		      bool lease)
 {
 	*r = (struct multi_ring) {
 		.g = {
@@ -113,7 +126,8 @@ static void ring_init(struct multi_ring *r, struct shared *s, unsigned int entri
 		.tail = &s->tail,
 		.head = &s->head,
 		.closed = &s->closed,
-		.owner = owner,
+		.orphan_seq = &s->orphan_seq,
+		.lease = lease,
 	};
 }
 
@@ -160,7 +174,7 @@ static void heal_producer(struct multi_ring *r)
 		if (evering_word_state(word) != EVERING_RESERVED ||
 		    evering_word_owner(word) != r->owner)
 			continue;
-		multi_help(r->tail, pos, word);
+		multi_help(r->tail, pos, evering_word_count(word));
 		for (j = evering_word_count(word) - 1; j; j--)
 			store_release(multi_stamp(r, pos + j),
 				      evering_word(multi_lap(r, pos + j), 1,
@@ -170,12 +184,23 @@ static void heal_producer(struct multi_ring *r)
 	}
 }
 
-static void count_lost(struct shared *s, const struct multi_ring *r, uint64_t pos)
+/* The slot at @pos was the dead one's: lost, or for somebody else. */
+static void heal_claim(struct shared *s, struct multi_ring *r, uint64_t pos,
+		       uint64_t word, uint64_t idle)
 {
 	const struct entry *e = entry_at(r, pos);
 
-	if (evering_word_state(load_acquire(multi_stamp(r, pos))) == EVERING_COMMITTED)
-		learn(s, e->producer, e->number, LOST);
+	if (evering_word_state(load_acquire(multi_stamp(r, pos))) ==
+	    EVERING_COMMITTED) {
+		if (r->lease) {
+			idle = evering_word(multi_lap(r, pos), multi_deliveries(word),
+					    r->owner, EVERING_ORPHAN);
+			__atomic_fetch_add(&s->orphans, 1, __ATOMIC_RELAXED);
+		} else {
+			learn(s, e->producer, e->number, LOST);
+		}
+	}
+	store_release(multi_claim(r, pos), idle);
 }
 
 static void heal_consumer(struct shared *s, struct multi_ring *r)
@@ -185,25 +210,28 @@ static void heal_consumer(struct shared *s, struct multi_ring *r)
 	for (i = 0; i < r->g.entries; i++) {
 		uint64_t word = load_acquire(multi_claim(r, i));
 		uint64_t pos = claimed_at(r, word, i);
+		unsigned int state = evering_word_state(word);
 
-		if (evering_word_state(word) != EVERING_TAKEN ||
+		if ((state != EVERING_TAKEN && state != EVERING_RETAKEN) ||
 		    evering_word_owner(word) != r->owner)
 			continue;
-		multi_help(r->head, pos, word);
-		for (j = evering_word_count(word) - 1; j; j--) {
+		multi_help(r->head, pos, evering_claim_slots(word));
+		for (j = evering_claim_slots(word) - 1; j; j--) {
 			uint64_t lap = multi_lap(r, pos + j);
+			uint64_t inner = load_acquire(multi_claim(r, pos + j));
 
 			/* Given back already, so read. */
-			if (!evering_word_ahead(load_acquire(multi_claim(r, pos + j)), lap))
+			if (evering_word_ahead(inner, lap) >= 0)
 				continue;
-			count_lost(s, r, pos + j);
-			store_release(multi_claim(r, pos + j),
-				      evering_word(lap, 1, r->owner, EVERING_IDLE));
+			heal_claim(s, r, pos + j, inner,
+				   evering_word(lap, 1, r->owner, EVERING_IDLE));
 		}
-		count_lost(s, r, pos);
-		store_release(multi_claim(r, pos),
-			      (word & ~(uint64_t)EVERING_STATE_MASK) | EVERING_IDLE);
+		heal_claim(s, r, pos, word,
+			   evering_word(multi_lap(r, pos), evering_claim_slots(word),
+					r->owner, EVERING_IDLE));
 	}
+	if (r->lease)
+		__atomic_fetch_add(&s->orphan_seq, 1, __ATOMIC_ACQ_REL);
 }
 
 static void heal(struct worker *w)
@@ -279,16 +307,61 @@ static void produce(struct worker *w, unsigned int batch)
 	}
 }
 
+/*
+ * One entry of a claim; @again: somebody else has had it, and may have seen it.
+ * What is leased is seen before it is given back, or a kill in between would leave
+ * it done with and not known.
+ */
+static void read_entry(struct worker *w, uint64_t pos, uint64_t *last, bool again)
+{
+	const struct entry *e = entry_at(&w->ring, pos);
+	struct shared *s = w->s;
+	unsigned int j;
+
+	if (evering_word_state(load_once(&e->stamp)) == EVERING_SKIPPED)
+		return;
+	for (j = 0; j < 5; j++)
+		if (e->check[j] != e->number * (j + 3) + e->producer)
+			error(s);
+	if (e->producer >= WORKERS || e->number >= MOST_MESSAGES) {
+		error(s);
+		return;
+	}
+	/* In order, but for what comes back. */
+	if (!again) {
+		if (e->number < last[e->producer])
+			error(s);
+		last[e->producer] = e->number;
+	}
+	if (__atomic_fetch_or(&s->known[e->producer][e->number], SEEN,
+			      __ATOMIC_RELAXED) & SEEN && !again)
+		error(s);
+}
+
+/* One that is leased: done with, or now and then for somebody else. */
+static void end_lease(struct worker *w, uint64_t pos, uint64_t word)
+{
+	if (draw(w) % 16) {
+		if (!multi_ack(&w->ring, pos, word))
+			error(w->s);
+	} else {
+		if (!multi_nack(&w->ring, pos, word))
+			error(w->s);
+		__atomic_fetch_add(&w->s->orphans, 1, __ATOMIC_RELAXED);
+	}
+}
+
 static void consume(struct worker *w, unsigned int batch)
 {
 	uint64_t last[WORKERS] = { 0 };
 	struct shared *s = w->s;
-	unsigned int wanted, n, i, j;
-	uint64_t pos;
+	unsigned int wanted, n, i;
+	uint64_t pos, word;
+	bool again;
 
 	for (;;) {
 		wanted = (unsigned int)(draw(w) % batch) + 1;
-		switch (multi_take(&w->ring, wanted, &pos, &n)) {
+		switch (multi_take_any(&w->ring, wanted, &pos, &n, &word)) {
 		case MULTI_OK:
 			break;
 		case MULTI_NONE:
@@ -302,26 +375,15 @@ static void consume(struct worker *w, unsigned int batch)
 			error(s);
 			return;
 		}
+		again = evering_word_state(word) == EVERING_RETAKEN;
 		if (abandon(w))
 			continue;
-		for (i = 0; i < n; i++) {
-			const struct entry *e = entry_at(&w->ring, pos + i);
-
-			if (evering_word_state(load_once(&e->stamp)) == EVERING_SKIPPED)
-				continue;
-			for (j = 0; j < 5; j++)
-				if (e->check[j] != e->number * (j + 3) + e->producer)
-					error(s);
-			if (e->producer >= WORKERS || e->number >= MOST_MESSAGES) {
-				error(s);
-				continue;
-			}
-			if (e->number < last[e->producer])
-				error(s);
-			last[e->producer] = e->number;
-			learn(s, e->producer, e->number, SEEN);
-		}
-		multi_release(&w->ring, pos, n);
+		for (i = 0; i < n; i++)
+			read_entry(w, pos + i, last, again);
+		if (w->ring.lease && n == 1)
+			end_lease(w, pos, word);
+		else
+			multi_give_back(&w->ring, pos, n, word);
 	}
 }
 
@@ -362,14 +424,20 @@ static struct tally judge(const struct shared *s)
 #define SAY_AND_JUDGE() do {						\
 	struct tally t = judge(self->s);				\
 									\
-	TH_LOG("pushed %llu seen %llu lost %llu skipped %llu kills %llu laps %llu", \
+	TH_LOG("pushed %llu seen %llu lost %llu orphans %llu skipped %llu kills %llu laps %llu", \
 	       (unsigned long long)t.pushed, (unsigned long long)t.seen, \
-	       (unsigned long long)t.lost, (unsigned long long)self->s->skips, \
+	       (unsigned long long)t.lost,				\
+	       (unsigned long long)self->s->orphans,			\
+	       (unsigned long long)self->s->skips,			\
 	       (unsigned long long)self->s->kills,			\
 	       (unsigned long long)(self->s->tail / variant->entries));	\
 	EXPECT_EQ(0, self->s->errors);					\
 	EXPECT_EQ(0, t.missing);					\
 	EXPECT_EQ(0, t.ghosts);						\
+	if (variant->lease) {						\
+		EXPECT_EQ(0, t.lost);					\
+		EXPECT_LT(0, self->s->orphans);				\
+	}								\
 	EXPECT_LT(1000, t.seen);					\
 	EXPECT_LT(20, self->s->kills);					\
 } while (0)
@@ -392,13 +460,13 @@ static void *run_thread(void *arg)
 }
 
 static void worker_init(struct worker *w, struct shared *s, unsigned int entries,
-			unsigned int side, unsigned int index)
+			bool lease, unsigned int side, unsigned int index)
 {
 	*w = (struct worker) {
 		.s = s, .side = side, .index = index,
 		.seed = now_ms() * 7919 + side * 104729 + index,
 	};
-	ring_init(&w->ring, s, entries, 0);
+	ring_init(&w->ring, s, entries, lease);
 	rename_worker(w);
 }
 
@@ -409,7 +477,8 @@ TEST_F(multi, threads_that_abandon_lose_nothing_uncounted)
 
 	for (side = 0; side < 2; side++) {
 		for (i = 0; i < WORKERS; i++) {
-			worker_init(&t[side][i].w, self->s, variant->entries, side, i);
+			worker_init(&t[side][i].w, self->s, variant->entries,
+				    variant->lease, side, i);
 			t[side][i].w.abandons = true;
 			t[side][i].batch = variant->batch;
 			ASSERT_EQ(0, pthread_create(&t[side][i].thread, NULL, run_thread,
@@ -440,7 +509,7 @@ TEST_F(multi, nothing_is_accepted_after_the_end)
 		for (side = 0; side < 2; side++) {
 			for (i = 0; i < WORKERS; i++) {
 				worker_init(&t[side][i].w, self->s, variant->entries,
-					    side, i);
+					    variant->lease, side, i);
 				t[side][i].batch = variant->batch;
 				ASSERT_EQ(0, pthread_create(&t[side][i].thread, NULL,
 							    run_thread, &t[side][i]));
@@ -486,7 +555,8 @@ TEST_F(multi, processes_that_are_killed_lose_nothing_uncounted)
 
 	for (side = 0; side < 2; side++) {
 		for (i = 0; i < WORKERS; i++) {
-			worker_init(&w[side][i], self->s, variant->entries, side, i);
+			worker_init(&w[side][i], self->s, variant->entries, variant->lease,
+				    side, i);
 			pid[side][i] = start(&w[side][i], variant->batch);
 			ASSERT_LT(0, pid[side][i]);
 		}
@@ -499,7 +569,8 @@ TEST_F(multi, processes_that_are_killed_lose_nothing_uncounted)
 		ASSERT_EQ(pid[side][i], waitpid(pid[side][i], NULL, 0));
 		heal(&w[side][i]);
 		self->s->kills++;
-		worker_init(&w[side][i], self->s, variant->entries, side, i);
+		worker_init(&w[side][i], self->s, variant->entries, variant->lease,
+				    side, i);
 		w[side][i].seed += self->s->kills;
 		pid[side][i] = start(&w[side][i], variant->batch);
 		ASSERT_LT(0, pid[side][i]);
