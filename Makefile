@@ -29,6 +29,7 @@ help:
 	@echo '  make install  the library and its header, to PREFIX ($(PREFIX))'
 	@echo '  make bench    the ring against a bare loop, on this machine'
 	@echo '  make icount   a blocking round trip against other IPC, in instructions'
+	@echo '  make test-long  thousands of kills on both kernels, about an hour'
 	@echo '  make model    the protocol model, with the large bounds'
 	@echo '  make check-source  checkpatch, sparse, W=1, gcc and clang'
 	@echo '  make setup    only install what the others need'

@@ -10,7 +10,7 @@
 
 #include "registry_reader.h"
 
-#define PROCESSES	3000
+#define PROCESSES	1000
 #define AT_A_TIME	8
 #define RECENT		16		/* urings that are worth looking for */
 #define HELD		6		/* endpoints of a process */

@@ -9,7 +9,7 @@
 
 #define FEW		16U
 #define MANY		EVERING_MAX_REGISTRY
-#define AT_LEAST	16384U		/* where memory does not allow MANY */
+#define AT_LEAST	16384U
 #define SPARE		8U		/* for what is measured */
 
 /* Four pages, and what the kernel and the holder's descriptors need. */
@@ -23,12 +23,14 @@ static unsigned long long memory_of(const char *what)
 	return at ? strtoull(at + strlen(what) + 1, NULL, 10) << 10 : 0;
 }
 
-/* How many there can be here, which is MANY but in a small machine. */
+/* How many: SCALE_ENTRIES in the environment, but for a small machine. */
 static unsigned int affordable(void)
 {
 	unsigned long long some = memory_of("MemAvailable") / 10 * 9 / ENTRY_BYTES;
+	const char *wanted = getenv("SCALE_ENTRIES");
+	unsigned int many = wanted ? (unsigned int)atoi(wanted) : AT_LEAST;
 
-	return some < MANY ? some : MANY;
+	return some < many ? some : many;
 }
 
 /* ---------------------------------------------------------------- holders */

@@ -17,18 +17,22 @@ Steps, in this order, all of them by default:
   vm-6.12   the same on 6.12
   runner    planted faults that the runner must see
   icount    a blocking round trip, in instructions, against other IPC
+and, only if asked for (make test-long):
+  long-6.1  thousands of kills and minutes of lies in QEMU on 6.1
+  long-6.12 the same on 6.12
 USAGE
 }
 
 case ${1:-} in -h|--help) usage; exit 0 ;; esac
 cd "$(dirname "$0")/.." || exit 1
 all="source unit model vm-6.1 vm-6.12 runner icount"
+long="long-6.1 long-6.12"
 logs=build/test
 mkdir -p "$logs"
 passed=0 failed=0 skipped=0
 
 for step in ${*:-$all}; do
-	case " $all " in
+	case " $all $long " in
 	*" $step "*) ;;
 	*) usage >&2; exit 2 ;;
 	esac
