@@ -125,6 +125,30 @@ static bool evr_news_at(const struct evr_uring *uring, unsigned int side,
 	return space ? evr_slot_free(&slot) : evr_slot_full(&slot);
 }
 
+/* Has another one of a shared side claimed what we have walked to? */
+static bool evr_claimed(const struct evr_words *own, u64 pos)
+{
+	/* pairs with the claim */
+	u64 word = smp_load_acquire(evr_word_at(own, pos));
+
+	return evering_word_ahead(word, evering_lap(pos, own->shift)) >= 0;
+}
+
+/*
+ * Is there something at the cursor of a shared side?  If there is not, but the
+ * cursor has moved on meanwhile, there may be something behind: the caller tries,
+ * and asks again only if others have got it.
+ */
+static bool evr_shared_ready(const struct evr_uring *uring, unsigned int side,
+			     bool space)
+{
+	const struct evr_words own = evr_own_words(uring, side, space);
+	u64 pos;
+
+	return !evr_walk(&own, &pos) || evr_news_at(uring, side, space, pos) ||
+	       evr_claimed(&own, pos);
+}
+
 /* ------------------------------------------------------------------- questions */
 
 /**
@@ -153,10 +177,13 @@ unsigned int evr_news(struct evr_uring *uring, unsigned int side, bool space,
 	/* Wakes that are out for positions that have been passed are used up. */
 	if ((s64)(*given - pos) < 0 || *given - pos > own.mask + 1)
 		*given = pos;
-	while (n < most && *given - pos <= own.mask &&
-	       evr_news_at(uring, side, space, *given)) {
+	while (n < most && *given - pos <= own.mask) {
+		if (evr_news_at(uring, side, space, *given))
+			n++;
+		else if (!evr_claimed(&own, *given))
+			break;
+		/* What others have got meanwhile needs no wake. */
 		(*given)++;
-		n++;
 	}
 	return n;
 }
@@ -174,12 +201,10 @@ bool evr_entries_ready(const struct evr_uring *uring, unsigned int side, u64 pos
 		       u32 wanted)
 {
 	const struct evr_words stamps = evr_stamps(uring, !side);
-	struct evr_words claims;
 
-	if (!evr_has_claims(uring, !side))
-		return evr_stamps_ready(&stamps, pos, wanted);
-	claims = evr_claims(uring, !side);
-	return !evr_walk(&claims, &pos) || evr_news_at(uring, side, false, pos);
+	if (uring->side[side].shared)
+		return evr_shared_ready(uring, side, false);
+	return evr_stamps_ready(&stamps, pos, wanted);
 }
 
 /**
@@ -192,10 +217,8 @@ bool evr_entries_ready(const struct evr_uring *uring, unsigned int side, u64 pos
  */
 bool evr_room_ready(const struct evr_uring *uring, unsigned int side, u64 pos)
 {
-	const struct evr_words stamps = evr_stamps(uring, side);
-
-	if (uring->side[side].shared && !evr_walk(&stamps, &pos))
-		return true;
+	if (uring->side[side].shared)
+		return evr_shared_ready(uring, side, true);
 	return evr_news_at(uring, side, true, pos);
 }
 
@@ -218,12 +241,14 @@ u64 evr_walked(const struct evr_uring *uring, unsigned int side, bool space)
 }
 
 /**
- * evr_being_written() - is the next entry being written?
+ * evr_being_written() - may something still come after the end of the stream?
  * @uring:	the uring
- * @side:	the side that takes
+ * @side:	the side that takes, and has found nothing
  * @pos:	where it stands; ignored where it is shared
  *
- * Of many producers, who claimed a slot before the end may still commit it.
+ * Of many producers, who claimed a slot before the end may still commit it; and so
+ * may those behind him, if he has just skipped his.  Whatever he does with it, he
+ * rings.
  *
  * Return: whether the end has to wait for that.
  */
@@ -241,8 +266,7 @@ bool evr_being_written(const struct evr_uring *uring, unsigned int side, u64 pos
 	}
 	stamps = evr_stamps(uring, !side);
 	stamp = READ_ONCE(*evr_word_at(&stamps, pos));
-	return !evering_word_ahead(stamp, evering_lap(pos, stamps.shift)) &&
-	       evering_word_state(stamp) == EVERING_RESERVED;
+	return stamp && !evering_word_ahead(stamp, evering_lap(pos, stamps.shift));
 }
 
 /* ---------------------------------------------------------------------- leases */

@@ -225,14 +225,16 @@ static void evr_bell_news(struct evr_uring *uring, unsigned int side,
 {
 	struct evr_side *s = &uring->side[side];
 
-	bell->entries = evr_news(uring, side, false, s->nr_sleepers);
-	bell->space = evr_news(uring, side, true, s->nr_sleepers);
 	/* Another doorbell may have looked later than this one. */
 	if ((s64)(orphan_seq - s->orphans_given) > 0) {
 		bell->orphans = min_t(u64, orphans,
 				      orphan_seq - s->orphans_given);
 		s->orphans_given = orphan_seq;
+		/* Who was woken for an entry may have taken an orphan instead. */
+		s->given[0] = 0;
 	}
+	bell->entries = evr_news(uring, side, false, s->nr_sleepers);
+	bell->space = evr_news(uring, side, true, s->nr_sleepers);
 }
 
 /**

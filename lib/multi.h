@@ -154,38 +154,24 @@ static inline enum multi_verdict multi_no_room(const struct multi_ring *r,
 					       uint64_t pos)
 {
 	int64_t ahead;
+	uint64_t used;
 
 	if (load_once(r->closed))
 		return MULTI_CLOSED;
-	if (!r->claims)
-		return pos - load_acquire(r->head) <= r->g.entries ? MULTI_NONE :
-								     MULTI_LIE;
+	if (!r->claims) {
+		used = pos - load_acquire(r->head);
+		/* Just now; or given back before one of us has written to it. */
+		if (used < r->g.entries &&
+		    !multi_stamp_old(r, pos, load_acquire(multi_stamp(r, pos))))
+			return MULTI_LIE;
+		return used <= r->g.entries ? MULTI_NONE : MULTI_LIE;
+	}
 	ahead = evering_word_ahead(load_acquire(multi_claim(r, pos)),
 				   multi_lap(r, pos));
 	/* A lap behind and in use, or two behind: not yet consumed. */
 	if (ahead == -1 || ahead == -2)
 		return MULTI_NONE;
 	return MULTI_LIE;
-}
-
-/* Would multi_reserve() find no room? */
-static inline bool multi_full(struct multi_ring *r)
-{
-	for (;;) {
-		uint64_t p = load_acquire(r->tail);
-		uint64_t word = load_acquire(multi_stamp(r, p));
-		int64_t ahead = evering_word_ahead(word, multi_lap(r, p));
-
-		if (ahead == 0) {
-			multi_help(r->tail, p, evering_word_count(word));
-			continue;
-		}
-		if (ahead < 0 && multi_room(r, p, 1))
-			return false;
-		if (load_acquire(r->tail) == p &&
-		    load_acquire(multi_stamp(r, p)) == word)
-			return multi_no_room(r, p) == MULTI_NONE;
-	}
 }
 
 /* Marks the @count slots from @pos on, the first last. */

@@ -258,13 +258,16 @@ static inline uint64_t ring_ready_stamp(const struct ring_in *r)
 			     EVERING_COMMITTED);
 }
 
-/* Claimed, of many producers, by one who may still commit it. */
+/*
+ * Claimed, by one of many producers?  He may still commit it, and so may those who
+ * have claimed what is behind, even if it has been skipped by now.
+ */
 static inline bool ring_being_written(const struct ring_in *r)
 {
 	uint64_t stamp = load_acquire(ring_next_stamp(r));
 
-	return evering_word_state(stamp) == EVERING_RESERVED &&
-	       !evering_word_ahead(stamp, evering_lap(r->next, r->g.lap_shift));
+	return stamp && !evering_word_ahead(stamp, evering_lap(r->next,
+							       r->g.lap_shift));
 }
 
 static inline bool ring_ready(const struct ring_in *r)

@@ -73,8 +73,8 @@ static void evr_copy_staged(struct evering *ep, uint64_t pos, unsigned int count
 }
 
 /*
- * As many as there is room for.  Returns how many, or -errno and then nothing has
- * been sent; @due: the doorbell must be rung.
+ * As many as there is room for.  Returns how many, @due saying whether the doorbell
+ * must be rung; or -errno, and then nothing has been sent.
  */
 int evr_shared_submit(struct evering *ep, bool *due)
 {
@@ -98,11 +98,17 @@ int evr_shared_submit(struct evering *ep, bool *due)
 		sent += (int)count;
 	}
 	store_release(&shared->sent, ep->out.tail);
+	/* Perhaps the peer waits for what was claimed and then skipped. */
+	if (verdict == MULTI_CLOSED)
+		last = EVERING_NOBODY - 1;
 	if (sent || verdict == MULTI_CLOSED)
-		*due = multi_wake_due(ep->out.words,
-				      sent ? last : EVERING_NOBODY - 1);
+		*due = multi_wake_due(ep->out.words, last);
 	if (sent || verdict == MULTI_OK)
 		return sent;
+	/* Who gets an error rings no more. */
+	if (*due)
+		evr_ring_doorbell(ep);
+	*due = false;
 	if (verdict == MULTI_LIE)
 		ep->error = -EPROTO;
 	if (ep->error)

@@ -105,7 +105,8 @@ static int evr_spin(struct evering *ep, unsigned int wait_nr, uint64_t deadline)
 				if (evr_settled(ep, wait_nr))
 					return 1;
 				/* It may have stepped over a whole ring. */
-				break;
+				if (!ep->shared)
+					break;
 			}
 			cpu_relax();
 		}
@@ -143,7 +144,8 @@ static int evr_sleep(struct evering *ep, unsigned int wait_nr, bool wake,
 	if (ep->shared)
 		wanted = 1;
 	ret = evr_enter(ep, flags, (unsigned int)wanted, deadline);
-	if (ret < 0)
+	/* Of many, only the ring knows what is the end. */
+	if (ret < 0 && !(ret == -ESHUTDOWN && ep->shared))
 		return ret;
 	/*
 	 * The last entry that we want is there and the first is not: nobody
@@ -151,6 +153,8 @@ static int evr_sleep(struct evering *ep, unsigned int wait_nr, bool wake,
 	 */
 	if (evr_settled(ep, wait_nr))
 		return 1;
+	if (ret < 0 && ep->shared->over)
+		return ret;
 	if (ep->in.next == next && !ep->shared) {
 		ep->error = -EPROTO;
 		return 1;
@@ -226,7 +230,7 @@ int evr_wait_entries(struct evering *ep, unsigned int wait_nr, bool wake,
 	return ep->error ? ep->error : ret;
 }
 
-/* Room for one more; of many, what is reserved has to go out first. */
+/* Room for one more; of many, it is enough that all that is reserved is out. */
 static enum ring_room evr_room(struct evering *ep, bool *wake)
 {
 	bool due;
@@ -239,8 +243,7 @@ static enum ring_room evr_room(struct evering *ep, bool *wake)
 	/* Why it cannot go out at all, the next submission says. */
 	if (ret < 0 && ret != -EAGAIN)
 		return RING_ROOM;
-	return ep->out.tail != ep->out.reserved || multi_full(&ep->shared->out) ?
-	       RING_FULL : RING_ROOM;
+	return ep->out.tail != ep->out.reserved ? RING_FULL : RING_ROOM;
 }
 
 /*

@@ -312,7 +312,8 @@ EVERING_SIZE_IS(struct evering_layout, 104);
  * @lost:	entries that a dead consumer had taken, and that nobody will see
  * @redelivered: entries that a dead consumer had leased, and that are ORPHANs now
  * @space_at:	a producer sleeps for room at this position; ring the doorbell
- *		when head + entries > space_at
+ *		when head + entries > space_at, or, where consumers are many, the
+ *		slot of a position p with p + entries >= space_at is given back
  * @poll_space_at: the same for poll
  *
  * The committing side stores its stamps, then a full barrier, then loads
@@ -787,7 +788,8 @@ EVERING_SIZE_IS(struct evering_accept, 144);
  * its side may wait for that.
  * -EPIPE: the peer is dead, or takes no more (WAIT_SPACE), and nothing is left
  * to take; -ESHUTDOWN: the peer has ended its stream and all is taken (WAIT
- * alone: with WAIT_SPACE there may still come room);
+ * alone: with WAIT_SPACE there may still come room), or another endpoint of the
+ * own side has ended that of this side (WAIT_SPACE);
  * -ECONNRESET: another life of the peer; -EBUSY: too many threads of this
  * side sleep already; -ETIME: the deadline; -EINTR: a
  * signal; -EBADFD: this endpoint is dead, or one of many and not mapped; -EPERM:

@@ -233,7 +233,7 @@ struct evering_queue_lease {
  *
  * Items that came back go first.  Until it is acknowledged, an item takes its room
  * in the queue.  After evering_queue_shutdown(), the end comes when nobody
- * else holds a lease any more.
+ * else holds a lease any more: acknowledge before waiting for the next.
  *
  * Return: 0, or -errno and then nothing has been taken; -EOPNOTSUPP: no leases here.
  */
