@@ -50,6 +50,10 @@
 
 #include "registry.h"
 
+#ifndef CONFIG_64BIT
+#error "evering needs a 64-bit kernel: its words are read and written whole"
+#endif
+
 /* Objects alive, in /sys/class/misc/evering/: zero once nobody uses it. */
 enum evr_counter {
 	EVR_URINGS,

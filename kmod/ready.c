@@ -319,13 +319,19 @@ bool evr_leased(const struct evr_uring *uring, unsigned int side,
 		unsigned int owner)
 {
 	struct evr_words claims;
-	u64 i;
+	u64 head, i;
 
 	if (!uring->lease || !evr_has_claims(uring, !side))
 		return false;
 	claims = evr_claims(uring, !side);
+	/*
+	 * From the oldest: of a claim of several, only the first slot says so, and
+	 * whoever gives them back, or heals, changes that one last.
+	 */
+	head = READ_ONCE(*claims.cursor);
 	for (i = 0; i <= claims.mask; i++) {
-		u64 word = READ_ONCE(*evr_word_at(&claims, i));
+		/* pairs with the release of a claim */
+		u64 word = smp_load_acquire(evr_word_at(&claims, head + i));
 		unsigned int state = evering_word_state(word);
 
 		if (state == EVERING_ORPHAN ||

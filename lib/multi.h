@@ -32,6 +32,9 @@
 
 #include "ring.h"
 
+/* Claims that a producer looks at in advance: some cache lines. */
+#define MULTI_AHEAD	64U
+
 /**
  * struct multi_ring - a ring as seen from a side that is many
  * @g:		constants
@@ -43,6 +46,7 @@
  * @closed:	the producers accept no more
  * @orphan_seq:	raised after a claim became an ORPHAN, in the consumers' section
  * @orphans_seen: an orphan_seq, after which there was no ORPHAN; of all threads
+ * @room:	slots before it were given back; of all threads
  * @owner:	who this is, on its side
  * @lease:	what has been taken comes back, if its consumer dies
  */
@@ -55,6 +59,7 @@ struct multi_ring {
 	const uint32_t *closed;
 	uint64_t *orphan_seq;
 	uint64_t orphans_seen;
+	uint64_t room;
 	unsigned int owner;
 	bool lease;
 };
@@ -85,8 +90,10 @@ static inline uint64_t multi_lap(const struct multi_ring *r, uint64_t pos)
 /* Moves a cursor past the @count slots of a claim at @pos, unless it has moved. */
 static inline void multi_help(uint64_t *cursor, uint64_t pos, unsigned int count)
 {
-	__atomic_compare_exchange_n(cursor, &pos, pos + count, false,
-				    __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+	/* A swap that fails would take the line all the same. */
+	if (load_once(cursor) == pos)
+		__atomic_compare_exchange_n(cursor, &pos, pos + count, false,
+					    __ATOMIC_RELEASE, __ATOMIC_RELAXED);
 }
 
 /* Puts a claim of @count slots into @at, where @word still is. */
@@ -119,33 +126,56 @@ static inline bool multi_claim_idle(const struct multi_ring *r, uint64_t pos,
 }
 
 /*
+ * Up to where slots were given back, as far as is known.  What was given back stays
+ * so until somebody of our side has claimed the slot, and then its stamp says so.
+ * So one looks further than one needs to: each look takes a line from the consumer
+ * who writes there.
+ */
+static inline uint64_t multi_room_end(struct multi_ring *r, uint64_t pos,
+				      unsigned int wanted)
+{
+	/* pairs with the store below, by another thread */
+	uint64_t end = load_acquire(&r->room);
+	uint64_t most = pos + (wanted > MULTI_AHEAD ? wanted : MULTI_AHEAD);
+
+	if (likely((int64_t)(end - pos) >= (int64_t)wanted))
+		return end;
+	if (!r->claims) {
+		/* pairs with the release of head */
+		end = load_acquire(r->head) + r->g.entries;
+		/* A lie, or we are late: multi_no_room() tells. */
+		if (end - pos > r->g.entries)
+			return pos;
+	} else {
+		if ((int64_t)(end - pos) < 0)
+			end = pos;
+		while (end != most &&
+		       multi_claim_idle(r, end, load_acquire(multi_claim(r, end))))
+			end++;
+	}
+	/* Another thread may know more, or less. */
+	store_release(&r->room, end);
+	return end;
+}
+
+/*
  * Slots from @pos on that are free, at most @wanted.  The own stamps are asked
  * as well: a peer that lies in its claims must not make us write to a slot that
  * another producer is writing to.
  */
-static inline unsigned int multi_room(const struct multi_ring *r, uint64_t pos,
+static inline unsigned int multi_room(struct multi_ring *r, uint64_t pos,
 				      unsigned int wanted)
 {
+	uint64_t end = multi_room_end(r, pos, wanted);
 	unsigned int n;
 
-	if (!r->claims) {
-		/* pairs with the release of head */
-		uint64_t used = pos - load_acquire(r->head);
-
-		if (used >= r->g.entries)
-			return 0;
-		if (wanted > r->g.entries - used)
-			wanted = (unsigned int)(r->g.entries - used);
-	}
-	for (n = 0; n < wanted; n++) {
-		if (r->claims &&
-		    !multi_claim_idle(r, pos + n,
-				      load_acquire(multi_claim(r, pos + n))))
-			break;
+	/* Brought to be written to, before they are read: one transfer, not two. */
+	for (n = 0; n < wanted && (int64_t)(end - pos - n) > RING_PREFETCH; n++)
+		ring_prefetch(&r->g, r->slots, pos + n + RING_PREFETCH);
+	for (n = 0; n < wanted && pos + n != end; n++)
 		if (!multi_stamp_old(r, pos + n,
 				     load_acquire(multi_stamp(r, pos + n))))
 			break;
-	}
 	return n;
 }
 
@@ -174,7 +204,12 @@ static inline enum multi_verdict multi_no_room(const struct multi_ring *r,
 	return MULTI_LIE;
 }
 
-/* Marks the @count slots from @pos on, the first last. */
+/*
+ * Marks the @count slots from @pos on, the first last.  Only then is the cursor
+ * helped: a consumer that waits for the first slot should find it committed, and
+ * not take its line away when it is only reserved.  Whoever wants to claim what is
+ * behind does not wait for that, but helps.
+ */
 static inline void multi_mark_stamps(struct multi_ring *r, uint64_t pos,
 				     unsigned int count, unsigned int state)
 {
@@ -186,6 +221,7 @@ static inline void multi_mark_stamps(struct multi_ring *r, uint64_t pos,
 					state));
 	store_release(multi_stamp(r, pos),
 		      evering_word(multi_lap(r, pos), count, r->owner, state));
+	multi_help(r->tail, pos, count);
 }
 
 /**
@@ -232,11 +268,10 @@ static inline enum multi_verdict multi_reserve(struct multi_ring *r,
 		claim = evering_word(lap, n, r->owner, EVERING_RESERVED);
 		if (!multi_put_claim(multi_stamp(r, p), word, claim))
 			continue;
-		multi_help(r->tail, p, n);
 		*pos = p;
 		*count = n;
 		/* pairs with close and with take, see above */
-		full_barrier();
+		barrier_after_swap();
 		if (likely(!load_once(r->closed)))
 			return MULTI_OK;
 		multi_mark_stamps(r, p, n, EVERING_SKIPPED);
@@ -290,6 +325,16 @@ static inline bool multi_claim_held(const struct multi_ring *r, uint64_t pos,
 	       !multi_claim_idle(r, pos, word);
 }
 
+/* What a release will write, besides the line that the claim brings. */
+static inline void multi_fetch_claims(const struct multi_ring *r, uint64_t pos,
+				      unsigned int count)
+{
+	unsigned int i;
+
+	for (i = 8; i < count; i += 8)
+		prefetch_write(multi_claim(r, pos + i));
+}
+
 /* Nothing at @pos: why?  Holds where neither cursor nor claim have moved. */
 static inline enum multi_verdict multi_not_ready(const struct multi_ring *r,
 						 uint64_t pos)
@@ -297,8 +342,9 @@ static inline enum multi_verdict multi_not_ready(const struct multi_ring *r,
 	bool closed = load_acquire(r->closed);
 	uint64_t word;
 
-	/* pairs with reserve: who claimed before this has been seen */
-	full_barrier();
+	/* pairs with reserve: who claimed before this is seen */
+	if (unlikely(closed))
+		full_barrier();
 	word = load_acquire(multi_stamp(r, pos));
 	switch (evering_judge(word, multi_lap(r, pos))) {
 	case EVERING_SLOT_READY:
@@ -354,6 +400,7 @@ static inline enum multi_verdict multi_take(struct multi_ring *r,
 			return why;
 		}
 		claim = evering_word(lap, n, r->owner, EVERING_TAKEN);
+		multi_fetch_claims(r, c, n);
 		if (!multi_put_claim(multi_claim(r, c), word, claim))
 			continue;
 		multi_help(r->head, c, n);
@@ -470,12 +517,17 @@ static inline bool multi_nack(struct multi_ring *r, uint64_t pos, uint64_t word)
  */
 static inline bool multi_leased(const struct multi_ring *r)
 {
-	uint64_t i;
+	uint64_t head, i;
 
 	if (!r->lease)
 		return false;
+	/*
+	 * From the oldest: of a claim of several, only the first slot says so, and
+	 * whoever gives them back changes that one last.
+	 */
+	head = load_acquire(r->head);
 	for (i = 0; i <= r->g.mask; i++) {
-		uint64_t word = load_acquire(&r->claims[i]);
+		uint64_t word = load_acquire(multi_claim(r, head + i));
 		unsigned int state = evering_word_state(word);
 
 		if (state == EVERING_ORPHAN ||

@@ -35,6 +35,16 @@
 #define full_barrier()	__atomic_thread_fence(__ATOMIC_SEQ_CST)
 #define compiler_barrier()	__asm__ __volatile__("" ::: "memory")
 
+/* A full barrier just behind a compare-and-swap, which on x86 is one itself. */
+static inline void barrier_after_swap(void)
+{
+#if defined(__x86_64__)
+	compiler_barrier();
+#else
+	full_barrier();
+#endif
+}
+
 static inline void cpu_relax(void)
 {
 #if defined(__x86_64__)
@@ -43,6 +53,17 @@ static inline void cpu_relax(void)
 	__asm__ __volatile__("isb" ::: "memory");
 #else
 	compiler_barrier();
+#endif
+}
+
+/* Brings the line of @p, to be written to soon, from the CPU that has it. */
+static inline void prefetch_write(const void *p)
+{
+#if defined(__x86_64__)
+	/* What a compiler takes for generic x86-64 would only read. */
+	__asm__ __volatile__("prefetchw %0" : : "m" (*(const char *)p));
+#else
+	__builtin_prefetch(p, 1);
 #endif
 }
 
@@ -124,6 +145,20 @@ static inline uint64_t *ring_stamp(const struct ring_geometry *g,
 
 /* --------------------------------------------------------------- producing */
 
+/* Slots between the one that is written to and the one that is fetched. */
+#define RING_PREFETCH	8U
+
+/* Its peer is done with the slot at @pos: what most entries need of it. */
+static inline void ring_prefetch(const struct ring_geometry *g,
+				 const char *slots, uint64_t pos)
+{
+	const char *slot = (const char *)ring_stamp(g, slots, pos);
+
+	prefetch_write(slot);
+	if (g->slot_shift > 6)
+		prefetch_write(slot + 64);
+}
+
 enum ring_room { RING_ROOM, RING_FULL, RING_LIE };
 
 /* Before many consumers: the slots up to the first that is not given back. */
@@ -165,6 +200,10 @@ static inline enum ring_room ring_room(struct ring_out *r)
 /* The slot to fill in; ring_room() has said RING_ROOM. */
 static inline void *ring_reserve(struct ring_out *r)
 {
+	uint64_t ahead = r->reserved + RING_PREFETCH;
+
+	if (likely(ahead - r->peer_head < r->g.entries))
+		ring_prefetch(&r->g, r->slots, ahead);
 	return ring_stamp(&r->g, r->slots, r->reserved++);
 }
 
