@@ -27,7 +27,7 @@ help:
 	@echo '  make lib      the library: build/lib/libevering.{a,so}'
 	@echo '  make modules  evering.ko for the running kernel (needs its headers)'
 	@echo '  make install  the library and its header, to PREFIX ($(PREFIX))'
-	@echo '  make bench    the ring against a bare loop, on this machine'
+	@echo '  make bench    the rings against a bare loop and DPDK, on this machine'
 	@echo '  make icount   a blocking round trip against other IPC, in instructions'
 	@echo '  make test-long  thousands of kills on both kernels, about an hour'
 	@echo '  make model    the protocol model, with the large bounds'

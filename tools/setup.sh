@@ -1,13 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Installs what tools/debian-packages lists and this machine lacks.
+# Installs what a list, else tools/debian-packages, names and this machine lacks.
 set -eu
 
 list=$(dirname "$0")/debian-packages
 case ${1:-} in
 -h|--help)
-	echo "usage: setup.sh	install the missing ones of $list"
+	echo "usage: setup.sh [LIST]	install the missing ones of LIST, else $list"
 	exit 0 ;;
+?*)
+	list=$1 ;;
 esac
 
 command -v dpkg-query >/dev/null || {

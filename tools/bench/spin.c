@@ -13,7 +13,6 @@
  * samples, and what is judged is the median of the pairs.
  */
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,12 +23,13 @@
 #include <unistd.h>
 
 #include "internal.h"
+#include "samples.h"
 
 #define ENTRIES	128U
 #define ROUNDS	20000U		/* a sample: a few milliseconds */
 #define PAGE	4096UL
-#define MAX_SAMPLES	1000U
 #define MIN_SAMPLES	9U	/* for a pair to count */
+#define NEAR_NS		200.0	/* less than this in the bare loop is near */
 #define MIN_PAIRS	5U	/* for a regime to be judged */
 
 enum mode { IDLE, BARE, LIBRARY, QUIT };
@@ -50,18 +50,6 @@ struct shared {
 struct bare {
 	uint64_t sent, taken;
 };
-
-static void pin(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set)) {
-		fprintf(stderr, "evr-bench-spin: two CPUs are needed\n");
-		exit(1);
-	}
-}
 
 /* ------------------------------------------------------- the bare protocol */
 
@@ -227,46 +215,6 @@ static double sample(struct shared *s, struct evering *ep, struct bare *b,
 	return (double)value / ROUNDS;
 }
 
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double quantile(double *values, unsigned int nr, double q)
-{
-	qsort(values, nr, sizeof(*values), by_value);
-	return values[(unsigned int)((nr - 1) * q + 0.5)];
-}
-
-/* Where the two CPUs are, told by what the bare loop takes. */
-enum regime { NEAR, FAR, NR_REGIMES };
-static const char * const regime_name[] = { "near", "far" };
-#define NEAR_NS		200.0
-
-/**
- * struct samples - of one regime
- * @nr:		how many
- * @ratio:	library by bare loop
- * @bare:	nanoseconds of the bare loop
- * @lib:	of the library
- */
-struct samples {
-	unsigned int nr;
-	double ratio[MAX_SAMPLES];
-	double bare[MAX_SAMPLES];
-	double lib[MAX_SAMPLES];
-};
-
-static void add(struct samples *s, double ratio, double bare, double lib)
-{
-	if (s->nr == MAX_SAMPLES)
-		return;
-	s->ratio[s->nr] = ratio;
-	s->bare[s->nr] = bare;
-	s->lib[s->nr++] = lib;
-}
 
 /* One pair of processes, for @ms.  A line for each regime that it was in. */
 static int one_pair(unsigned int ms)
@@ -329,8 +277,8 @@ static int one_pair(unsigned int ms)
 		if (samples[i].nr >= MIN_SAMPLES)
 			printf("%d %f %f %f\n", i,
 			       quantile(samples[i].ratio, samples[i].nr, 0.5),
-			       quantile(samples[i].bare, samples[i].nr, 0.5),
-			       quantile(samples[i].lib, samples[i].nr, 0.5));
+			       quantile(samples[i].theirs, samples[i].nr, 0.5),
+			       quantile(samples[i].ours, samples[i].nr, 0.5));
 	return 0;
 }
 
@@ -366,8 +314,8 @@ static void print_table(struct samples *pairs)
 		if (!p->nr)
 			continue;
 		printf("  %-5s %6u %9.1f ns %9.1f ns   %.2f [%.2f %.2f %.2f] %.2f\n",
-		       regime_name[i], p->nr, quantile(p->bare, p->nr, 0.5),
-		       quantile(p->lib, p->nr, 0.5), quantile(p->ratio, p->nr, 0),
+		       regime_name[i], p->nr, quantile(p->theirs, p->nr, 0.5),
+		       quantile(p->ours, p->nr, 0.5), quantile(p->ratio, p->nr, 0),
 		       quantile(p->ratio, p->nr, 0.25), quantile(p->ratio, p->nr, 0.5),
 		       quantile(p->ratio, p->nr, 0.75), quantile(p->ratio, p->nr, 1));
 	}
