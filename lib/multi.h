@@ -96,6 +96,18 @@ static inline void multi_help(uint64_t *cursor, uint64_t pos, unsigned int count
 					    __ATOMIC_RELEASE, __ATOMIC_RELAXED);
 }
 
+/* multi_help() of a claim that is done with, and a full barrier. */
+static inline void multi_help_done(uint64_t *cursor, uint64_t pos,
+				   unsigned int count)
+{
+	if (load_once(cursor) != pos) {
+		full_barrier();
+		return;
+	}
+	multi_help(cursor, pos, count);
+	barrier_after_swap();
+}
+
 /* Puts a claim of @count slots into @at, where @word still is. */
 static inline bool multi_put_claim(uint64_t *at, uint64_t word, uint64_t claim)
 {
@@ -205,10 +217,11 @@ static inline enum multi_verdict multi_no_room(const struct multi_ring *r,
 }
 
 /*
- * Marks the @count slots from @pos on, the first last.  Only then is the cursor
- * helped: a consumer that waits for the first slot should find it committed, and
- * not take its line away when it is only reserved.  Whoever wants to claim what is
- * behind does not wait for that, but helps.
+ * Marks the @count slots from @pos on, the first last, and ends with a full barrier.
+ *
+ * The cursor is helped last: a consumer that waits for the first slot should find
+ * it committed, and not take its line away when it is only reserved.  Whoever wants
+ * to claim what is behind does not wait for that, but helps.
  */
 static inline void multi_mark_stamps(struct multi_ring *r, uint64_t pos,
 				     unsigned int count, unsigned int state)
@@ -221,7 +234,7 @@ static inline void multi_mark_stamps(struct multi_ring *r, uint64_t pos,
 					state));
 	store_release(multi_stamp(r, pos),
 		      evering_word(multi_lap(r, pos), count, r->owner, state));
-	multi_help(r->tail, pos, count);
+	multi_help_done(r->tail, pos, count);
 }
 
 /**
@@ -280,12 +293,14 @@ static inline enum multi_verdict multi_reserve(struct multi_ring *r,
 	return MULTI_CLOSED;
 }
 
+/* Ends with a full barrier. */
 static inline void multi_commit(struct multi_ring *r, uint64_t pos,
 				unsigned int count)
 {
 	multi_mark_stamps(r, pos, count, EVERING_COMMITTED);
 }
 
+/* Likewise. */
 static inline void multi_cancel(struct multi_ring *r, uint64_t pos,
 				unsigned int count)
 {
@@ -323,16 +338,6 @@ static inline bool multi_claim_held(const struct multi_ring *r, uint64_t pos,
 {
 	return evering_word_ahead(word, multi_lap(r, pos)) < 0 &&
 	       !multi_claim_idle(r, pos, word);
-}
-
-/* What a release will write, besides the line that the claim brings. */
-static inline void multi_fetch_claims(const struct multi_ring *r, uint64_t pos,
-				      unsigned int count)
-{
-	unsigned int i;
-
-	for (i = 8; i < count; i += 8)
-		prefetch_write(multi_claim(r, pos + i));
 }
 
 /* Nothing at @pos: why?  Holds where neither cursor nor claim have moved. */
@@ -400,17 +405,18 @@ static inline enum multi_verdict multi_take(struct multi_ring *r,
 			return why;
 		}
 		claim = evering_word(lap, n, r->owner, EVERING_TAKEN);
-		multi_fetch_claims(r, c, n);
 		if (!multi_put_claim(multi_claim(r, c), word, claim))
 			continue;
-		multi_help(r->head, c, n);
 		*pos = c;
 		*count = n;
 		return MULTI_OK;
 	}
 }
 
-/* What multi_take() has claimed has been read. */
+/*
+ * What multi_take() has claimed has been read.  Only now is the cursor helped, as
+ * by a producer.  Ends with a full barrier.
+ */
 static inline void multi_release(struct multi_ring *r, uint64_t pos,
 				 unsigned int count)
 {
@@ -423,6 +429,7 @@ static inline void multi_release(struct multi_ring *r, uint64_t pos,
 	store_release(multi_claim(r, pos),
 		      evering_word(multi_lap(r, pos), count, r->owner,
 				   EVERING_IDLE));
+	multi_help_done(r->head, pos, count);
 }
 
 /* ------------------------------------------------------------------ leases */
@@ -482,13 +489,20 @@ static inline bool multi_take_orphan(struct multi_ring *r, uint64_t *pos,
 	return false;
 }
 
-/* Done with the one entry that @word claims at @pos.  False: it does not. */
+/* Done with the one entry that @word claims at @pos; as multi_release().  False: it
+ * does not.
+ */
 static inline bool multi_ack(struct multi_ring *r, uint64_t pos, uint64_t word)
 {
 	uint64_t idle = evering_word(multi_lap(r, pos), 1, r->owner, EVERING_IDLE);
 
-	return __atomic_compare_exchange_n(multi_claim(r, pos), &word, idle, false,
-					   __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+	bool done = __atomic_compare_exchange_n(multi_claim(r, pos), &word, idle,
+						false, __ATOMIC_RELEASE,
+						__ATOMIC_RELAXED);
+
+	if (done)
+		multi_help_done(r->head, pos, 1);
+	return done;
 }
 
 /* The number of times that what @word claims has been delivered. */
@@ -498,7 +512,7 @@ static inline unsigned int multi_deliveries(uint64_t word)
 	       evering_word_count(word) : 1;
 }
 
-/* Gives the entry that @word claims to somebody else.  False: it does not. */
+/* Gives it to somebody else; ends with a full barrier, too. */
 static inline bool multi_nack(struct multi_ring *r, uint64_t pos, uint64_t word)
 {
 	uint64_t orphan = evering_word(multi_lap(r, pos), multi_deliveries(word),
@@ -507,7 +521,9 @@ static inline bool multi_nack(struct multi_ring *r, uint64_t pos, uint64_t word)
 	if (!__atomic_compare_exchange_n(multi_claim(r, pos), &word, orphan, false,
 					 __ATOMIC_RELEASE, __ATOMIC_RELAXED))
 		return false;
+	multi_help(r->head, pos, 1);
 	__atomic_fetch_add(r->orphan_seq, 1, __ATOMIC_RELEASE);
+	full_barrier();
 	return true;
 }
 
@@ -581,12 +597,16 @@ static inline void multi_give_back(struct multi_ring *r, uint64_t pos,
 
 /* --------------------------------------------------------------- who sleeps */
 
+/*
+ * Whoever has committed or given back looks at who sleeps, after the full barrier at
+ * the end of that.  It pairs with the kernel's, between the words and its look at the
+ * ring.
+ */
+
 /* Slots up to @last are committed: must the doorbell be rung? */
 static inline bool multi_wake_due(const struct evering_ring_words *words,
 				  uint64_t last)
 {
-	/* pairs with the kernel's, between the word and its look at the ring */
-	full_barrier();
 	return last >= load_once(&words->wake_at) ||
 	       last >= load_once(&words->poll_at);
 }
@@ -598,14 +618,13 @@ static inline bool multi_space_due(const struct multi_ring *r,
 {
 	uint64_t at = last + r->g.entries;
 
-	full_barrier();
 	return at >= load_once(&words->space_at) ||
 	       at >= load_once(&words->poll_space_at);
 }
 
 /*
  * A lease was given back, or is done with after the end of the stream: must the
- * own side be woken?  After a full barrier.
+ * own side be woken?
  */
 static inline bool multi_own_due(const struct evering_ring_words *words)
 {

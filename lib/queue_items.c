@@ -433,8 +433,6 @@ EXPORT int evering_queue_nack(struct evering_queue *queue,
 	if (!evr_is_lease(end, lease) ||
 	    !multi_nack(&end->ring, lease->position, lease->claim))
 		return -EINVAL;
-	/* pairs with the kernel's, between the words and its look at claims */
-	full_barrier();
 	if (multi_own_due(end->words))
 		evr_queue_ring(end, EVERING_ENTER_WAKE_OWN);
 	return 0;

@@ -24,6 +24,7 @@ static void barrier_and_others(void)
 
 #undef full_barrier
 #define full_barrier() barrier_and_others()
+#define barrier_after_swap() barrier_and_others()
 #include "client.c"
 #include "endpoint.c"
 #include "exchange.c"
@@ -175,7 +176,8 @@ TEST_F(steps, also_after_some_were_sent)
 	sqe = evering_get_sqe(self->ep);
 	ASSERT_NE(NULL, evering_get_sqe(self->ep));
 	ASSERT_EQ(0, evering_sqe_cancel(self->ep, sqe));
-	barriers_to_go = 1;
+	/* That of the first claim, and that of its commit. */
+	barriers_to_go = 2;
 	at_barrier = shut_down;
 	EXPECT_EQ(1, evering_submit(self->ep));
 	EXPECT_EQ(EVERING_COMMITTED, evering_word_state(*stamp_at(0, 0)));
@@ -264,7 +266,30 @@ TEST_F(steps, room_where_somebody_writes_is_a_lie)
 	EXPECT_EQ(-EPROTO, evering_wait_sq_space(self->ep, &soon));
 }
 
-/* Likewise, what one of our side still reads. */
+/* The peer skips one slot after the other, for as long as somebody steps over. */
+static uint64_t fed;
+
+static void feed(void)
+{
+	*stamp_at(0, fed) = evering_word(evering_lap(fed, 6), 1, 1, EVERING_SKIPPED);
+	control(0)->tail = ++fed;
+	barriers_to_go = 0;
+	at_barrier = feed;
+}
+
+TEST_F(steps, skipped_slots_without_end_do_not_keep_a_call)
+{
+	const struct evering_sqe *sqe;
+
+	self->ep = endpoint(EVERING_SIDE_B, A_MANY | B_MANY);
+	feed();
+	EXPECT_EQ(-EAGAIN, evering_peek_sqe(self->ep, &sqe));
+	EXPECT_LE(ENTRIES, fed);
+	EXPECT_GE(3 * ENTRIES, fed);
+	at_barrier = NULL;
+}
+
+/* An entry written over one that somebody of our side still reads. */
 TEST_F(steps, an_entry_where_somebody_reads_is_a_lie)
 {
 	const struct evering_sqe *sqe;

@@ -160,11 +160,10 @@ static uint64_t clock_ns(clockid_t clock)
 
 /* ---------------------------------------------------- our ring, many and many */
 
-/* As evr_queue_ring(); nobody sleeps here. */
+/* As multi_wake_due() and multi_space_due(); nobody sleeps here. */
 static ALWAYS_INLINE void nobody_sleeps(uint64_t at, const __u64 *word,
 					const __u64 *poll_word)
 {
-	full_barrier();
 	if (unlikely(at >= load_once(word) || at >= load_once(poll_word)))
 		abort();
 }
