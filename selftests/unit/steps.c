@@ -149,11 +149,15 @@ static struct evering *endpoint(unsigned int side, unsigned int many)
 
 /* ------------------------------------------------------------ after the end */
 
-/* The peer sleeps at its head, for what is being written there. */
+/* The peer sleeps for the first slot that is being written. */
 static void shut_down(void)
 {
+	uint64_t pos = 0;
+
 	control(0)->closed = 1;
-	mem.header.ring[0].wake_at = control(0)->tail - 1;
+	while (evering_word_state(*stamp_at(0, pos)) != EVERING_RESERVED)
+		pos++;
+	mem.header.ring[0].wake_at = pos;
 }
 
 TEST_F(steps, who_finds_it_closed_wakes_who_waits_for_his_slot)
