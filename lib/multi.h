@@ -216,6 +216,26 @@ static inline enum multi_verdict multi_no_room(const struct multi_ring *r,
 	return MULTI_LIE;
 }
 
+/* Would multi_reserve() find no room? */
+static inline bool multi_full(struct multi_ring *r)
+{
+	for (;;) {
+		uint64_t p = load_acquire(r->tail);
+		uint64_t word = load_acquire(multi_stamp(r, p));
+		int64_t ahead = evering_word_ahead(word, multi_lap(r, p));
+
+		if (ahead == 0) {
+			multi_help(r->tail, p, evering_word_count(word));
+			continue;
+		}
+		if (ahead < 0 && multi_room(r, p, 1))
+			return false;
+		if (load_acquire(r->tail) == p &&
+		    load_acquire(multi_stamp(r, p)) == word)
+			return multi_no_room(r, p) == MULTI_NONE;
+	}
+}
+
 /*
  * Marks the @count slots from @pos on, the first last, and ends with a full barrier.
  *

@@ -230,7 +230,7 @@ int evr_wait_entries(struct evering *ep, unsigned int wait_nr, bool wake,
 	return ep->error ? ep->error : ret;
 }
 
-/* Room for one more; of many, it is enough that all that is reserved is out. */
+/* Room for one more; of many, what is reserved has to go out first. */
 static enum ring_room evr_room(struct evering *ep, bool *wake)
 {
 	bool due;
@@ -243,7 +243,8 @@ static enum ring_room evr_room(struct evering *ep, bool *wake)
 	/* Why it cannot go out at all, the next submission says. */
 	if (ret < 0 && ret != -EAGAIN)
 		return RING_ROOM;
-	return ep->out.tail != ep->out.reserved ? RING_FULL : RING_ROOM;
+	return ep->out.tail != ep->out.reserved || multi_full(&ep->shared->out) ?
+	       RING_FULL : RING_ROOM;
 }
 
 /*

@@ -422,7 +422,8 @@ unsigned int evering_sq_reserved(const struct evering *ep);
  * @ep:		the endpoint
  * @timeout:	see above
  *
- * Completions end the wait too: a server that waits for room itself would never
+ * Of many on a side, each that is told of room should use it: nobody else is woken
+ * for it.  Completions end the wait too: a server that waits for room itself would never
  * make any.  Those that an earlier call has waited for or handed out are not
  * news: take them first.
  *
