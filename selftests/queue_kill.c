@@ -383,10 +383,9 @@ static uint64_t open_hands(struct shared *s, int index, uint64_t redelivered)
 		}
 		break;
 	case ACKING:
-		if (!(*known(s, &unsure->item) & SEEN) && !returned)
+		/* If it was returned, another one may have acknowledged it by now. */
+		if (!returned && !(*known(s, &unsure->item) & SEEN))
 			acknowledged(s, unsure);
-		else if (returned && (*known(s, &unsure->item) & SEEN))
-			error(s);
 		break;
 	case NACKING:
 		nacks += !returned;
