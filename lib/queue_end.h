@@ -4,7 +4,7 @@
 #define EVERING_LIB_QUEUE_END_H
 
 #include "internal.h"
-#include "multi.h"
+#include "lease.h"
 
 /**
  * struct evr_queue_end - an endpoint of one side, and the ring as seen from it

@@ -11,7 +11,7 @@
 #define EVERING_LIB_SHARED_H
 
 #include "internal.h"
-#include "multi.h"
+#include "lease.h"
 
 /* A claim on one entry. */
 struct evr_claim {

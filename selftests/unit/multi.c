@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "multi.h"
+#include "lease.h"
 #include "kselftest_harness.h"
 
 #define WORKERS		3U	/* on each side */

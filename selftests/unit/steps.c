@@ -25,13 +25,13 @@ static void barrier_and_others(void)
 #undef full_barrier
 #define full_barrier() barrier_and_others()
 #define barrier_after_swap() barrier_and_others()
-#include "client.c"
-#include "endpoint.c"
-#include "exchange.c"
-#include "sections.c"
-#include "server.c"
-#include "shared.c"
-#include "wait.c"
+#include "../../lib/client.c"
+#include "../../lib/endpoint.c"
+#include "../../lib/exchange.c"
+#include "../../lib/sections.c"
+#include "../../lib/server.c"
+#include "../../lib/shared.c"
+#include "../../lib/wait.c"
 
 #include "kselftest_harness.h"
 
