@@ -166,7 +166,7 @@ unsigned int evr_news(struct evr_uring *uring, unsigned int side, bool space,
 {
 	const struct evr_words own = evr_own_words(uring, side, space);
 	u64 *given = &uring->side[side].given[space];
-	unsigned int n = 0;
+	unsigned int n = 0, passed = 0;
 	u64 pos;
 
 	lockdep_assert_held(&uring->side[side].sleepers.lock);
@@ -183,6 +183,8 @@ unsigned int evr_news(struct evr_uring *uring, unsigned int side, bool space,
 		else if (!evr_claimed(&own, *given))
 			break;
 		/* What others have got meanwhile needs no wake. */
+		else if (passed++ == EVR_MAX_WALK)
+			return most;
 		(*given)++;
 	}
 	return n;

@@ -88,22 +88,24 @@ static inline uint64_t multi_lap(const struct multi_ring *r, uint64_t pos)
 /* Moves a cursor past the @count slots of a claim at @pos, unless it has moved. */
 static inline void multi_help(uint64_t *cursor, uint64_t pos, unsigned int count)
 {
-	/* A swap that fails would take the line all the same. */
-	if (load_once(cursor) == pos)
-		__atomic_compare_exchange_n(cursor, &pos, pos + count, false,
-					    __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+	__atomic_compare_exchange_n(cursor, &pos, pos + count, false,
+				    __ATOMIC_RELEASE, __ATOMIC_RELAXED);
 }
 
-/* multi_help() of a claim that is done with, and a full barrier. */
+/*
+ * multi_help() of a claim that is done with, and a full barrier: the swap is one,
+ * whether or not it succeeds, but only if it is executed.
+ */
 static inline void multi_help_done(uint64_t *cursor, uint64_t pos,
 				   unsigned int count)
 {
-	if (load_once(cursor) != pos) {
+	/* A swap that is known to fail would take the line all the same. */
+	if (load_once(cursor) == pos) {
+		multi_help(cursor, pos, count);
+		barrier_after_swap();
+	} else {
 		full_barrier();
-		return;
 	}
-	multi_help(cursor, pos, count);
-	barrier_after_swap();
 }
 
 /* Puts a claim of @count slots into @at, where @word still is. */
@@ -221,6 +223,7 @@ static inline bool multi_full(struct multi_ring *r)
 		uint64_t p = load_acquire(r->tail);
 		uint64_t word = load_acquire(multi_stamp(r, p));
 		int64_t ahead = evering_word_ahead(word, multi_lap(r, p));
+		enum multi_verdict why;
 
 		if (ahead == 0) {
 			multi_help(r->tail, p, evering_word_count(word));
@@ -228,9 +231,11 @@ static inline bool multi_full(struct multi_ring *r)
 		}
 		if (ahead < 0 && multi_room(r, p, 1))
 			return false;
+		why = multi_no_room(r, p);
+		/* As in multi_reserve(). */
 		if (load_acquire(r->tail) == p &&
 		    load_acquire(multi_stamp(r, p)) == word)
-			return multi_no_room(r, p) == MULTI_NONE;
+			return why == MULTI_NONE;
 	}
 }
 

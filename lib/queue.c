@@ -213,8 +213,17 @@ EXPORT unsigned int evering_queue_len(const struct evering_queue *queue)
 {
 	const struct multi_ring *r = &evr_any_end(queue)->ring;
 	uint64_t head = load_acquire(r->head);
-	uint64_t len = load_acquire(r->tail) - head;
+	uint64_t tail = load_acquire(r->tail);
+	uint64_t claim = load_acquire(multi_claim(r, head));
+	uint64_t stamp = load_acquire(multi_stamp(r, tail));
+	uint64_t len;
 
+	/* Each may be one claim behind. */
+	if (!evering_word_ahead(claim, multi_lap(r, head)))
+		head += evering_claim_slots(claim);
+	if (!evering_word_ahead(stamp, multi_lap(r, tail)))
+		tail += evering_word_count(stamp);
+	len = tail - head;
 	/* Both move; a peer's may be a lie. */
 	if ((int64_t)len < 0)
 		return 0;

@@ -399,6 +399,7 @@ static uint64_t open_hands(struct shared *s, int index, uint64_t redelivered)
 
 /* What the kernel has counted, by fdinfo. */
 struct counts {
+	unsigned int endpoints[2];
 	uint64_t healed;
 	uint64_t redelivered;
 	uint64_t lost;
@@ -415,15 +416,40 @@ static struct counts counts_now(struct shared *s, struct evering_queue *q)
 		 evering_queue_fd(q, EVERING_QUEUE_POP));
 	f = fopen(path, "r");
 	while (f && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "healed: %lu", &counts.healed) == 1 ||
+		if (sscanf(line, "side-a: state=%*s endpoints=%u",
+			   &counts.endpoints[EVERING_SIDE_A]) == 1 ||
+		    sscanf(line, "side-b: state=%*s endpoints=%u",
+			   &counts.endpoints[EVERING_SIDE_B]) == 1 ||
+		    sscanf(line, "healed: %lu", &counts.healed) == 1 ||
 		    sscanf(line, "redelivered: %lu", &counts.redelivered) == 1 ||
 		    sscanf(line, "lost: %lu", &counts.lost) == 1)
 			lines++;
 	}
 	if (f)
 		fclose(f);
-	if (lines != 3)
+	if (lines != 5)
 		error(s);
+	return counts;
+}
+
+/*
+ * Counted once the dead one is healed.  That is before it can be reaped, but where
+ * somebody else has its memory in his hands, as who reads of it in /proc.
+ */
+static struct counts counts_after_death(struct shared *s, struct evering_queue *q,
+					int side)
+{
+	struct counts counts;
+	int i;
+
+	for (i = 0; i < 1000; i++) {
+		counts = counts_now(s, q);
+		/* The other workers, and the parent. */
+		if (counts.endpoints[side] <= WORKERS)
+			return counts;
+		sleep_ms(1);
+	}
+	error(s);
 	return counts;
 }
 
@@ -532,7 +558,7 @@ static void account(struct campaign *c, int side, int index)
 	struct counts was = c->counts;
 	uint64_t healed, redelivered, lost, n;
 
-	c->counts = counts_now(c->s, c->q);
+	c->counts = counts_after_death(c->s, c->q, side);
 	healed = c->counts.healed - was.healed;
 	redelivered = c->counts.redelivered - was.redelivered;
 	lost = c->counts.lost - was.lost;

@@ -341,7 +341,7 @@ EVERING_OFFSET_IS(struct evering_ring_words, space_at, 128);
 
 /**
  * struct evering_side_words - the state of one side; written by the kernel
- * @state:	EVERING_STATE_*; DEAD is final.  A side that may have many
+ * @state:	EVERING_STATE_*; DEAD is final.  A side that by its kind has many
  *		endpoints is PENDING again when the last of them has gone.
  * @generation:	counts the lives of this side; WAIT takes the one it has seen.
  *		0 where the side may have many endpoints
