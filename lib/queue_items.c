@@ -56,6 +56,12 @@ static int evr_queue_sleep(struct evr_queue_end *end, unsigned int flags,
 
 typedef int evr_attempt(struct evering_queue *queue, void *args);
 
+/* Worth another attempt? */
+static bool evr_not_yet(int ret)
+{
+	return ret == -EAGAIN || ret == -EINPROGRESS;
+}
+
 /* -EAGAIN: not for as long as it may spin. */
 static int evr_queue_spin(struct evering_queue *queue, evr_attempt *attempt,
 			  void *args, unsigned int spin_ns, uint64_t deadline)
@@ -67,7 +73,7 @@ static int evr_queue_spin(struct evering_queue *queue, evr_attempt *attempt,
 	for (;;) {
 		for (i = 0; i < EVR_SPINS_A_CLOCK; i++) {
 			ret = attempt(queue, args);
-			if (ret != -EAGAIN)
+			if (!evr_not_yet(ret))
 				return ret;
 			cpu_relax();
 		}
@@ -92,7 +98,7 @@ static int evr_until(struct evering_queue *queue, evr_attempt *attempt, void *ar
 	if (!evr_timeout_ok(timeout))
 		return -EINVAL;
 	ret = attempt(queue, args);
-	if (ret != -EAGAIN)
+	if (!evr_not_yet(ret))
 		return ret;
 	deadline = evr_deadline(timeout);
 	if (!deadline)
@@ -100,8 +106,8 @@ static int evr_until(struct evering_queue *queue, evr_attempt *attempt, void *ar
 	if (evr_may_spin(&end->spin)) {
 		ret = evr_queue_spin(queue, attempt, args,
 				     load_once(&end->spin.ns), deadline);
-		evr_learn(&end->spin, ret != -EAGAIN);
-		if (ret != -EAGAIN)
+		evr_learn(&end->spin, !evr_not_yet(ret));
+		if (!evr_not_yet(ret))
 			return ret;
 	}
 	for (;;) {
@@ -114,7 +120,7 @@ static int evr_until(struct evering_queue *queue, evr_attempt *attempt, void *ar
 		/* Others may be faster each time, and a peer may see to it. */
 		late = deadline != EVERING_NO_DEADLINE && evr_now() >= deadline;
 		ret = attempt(queue, args);
-		if (ret != -EAGAIN)
+		if (!evr_not_yet(ret))
 			return ret;
 		if (late)
 			return -ETIME;
@@ -278,6 +284,8 @@ static int evr_claim(struct evr_queue_end *end, unsigned int wanted,
 		return -ESHUTDOWN;
 	case MULTI_LIE:
 		return -EPROTO;
+	case MULTI_BUSY:
+		return -EINPROGRESS;
 	default:
 		return -EAGAIN;
 	}

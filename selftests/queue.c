@@ -103,7 +103,7 @@ TEST_F(queue, reserve_commit_cancel)
 	EXPECT_EQ(-EINVAL, evering_queue_commit(self->q, &b));
 	EXPECT_EQ(-EINVAL, evering_queue_cancel(self->q, &c));
 	/* They wait for the first. */
-	EXPECT_EQ(-EAGAIN, try_pop(self->q));
+	EXPECT_EQ(-EINPROGRESS, try_pop(self->q));
 	ASSERT_EQ(0, evering_queue_cancel(self->q, &a));
 	EXPECT_EQ(2, try_pop(self->q));
 	EXPECT_EQ(3, try_pop(self->q));
@@ -134,7 +134,7 @@ TEST_F(queue, force_push_where_the_oldest_is_not_to_be_had)
 	ASSERT_EQ(0, evering_queue_reserve(self->q, &slot));
 	for (i = 1; i < ENTRIES; i++)
 		ASSERT_EQ(0, try_push(self->q, i));
-	EXPECT_EQ(-EAGAIN, evering_queue_force_push(self->q, &item, &oldest));
+	EXPECT_EQ(-EINPROGRESS, evering_queue_force_push(self->q, &item, &oldest));
 	ASSERT_EQ(0, evering_queue_cancel(self->q, &slot));
 	EXPECT_EQ(1, evering_queue_force_push(self->q, &item, &oldest));
 	EXPECT_EQ(1, oldest.number);
@@ -476,7 +476,7 @@ TEST_F(queue, a_dead_producer_is_skipped)
 	}
 	ASSERT_EQ(1, read(ready[0], &byte, 1));
 	ASSERT_EQ(0, try_push(self->q, 9));
-	EXPECT_EQ(-EAGAIN, try_pop(self->q));
+	EXPECT_EQ(-EINPROGRESS, try_pop(self->q));
 	kill(pid, SIGKILL);
 	/* Woken by the death. */
 	ASSERT_EQ(0, evering_queue_pop(self->q, &item));

@@ -179,7 +179,7 @@ static int pop_some(struct evering_queue *q, struct item *box, int nr)
 {
 	int ret = nr > 1 ? evering_queue_try_pop_bulk(q, box, nr) : -EAGAIN;
 
-	if (ret != -EAGAIN)
+	if (ret != -EAGAIN && ret != -EINPROGRESS)
 		return ret;
 	ret = evering_queue_pop(q, box);
 	return ret ? ret : 1;

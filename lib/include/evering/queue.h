@@ -18,6 +18,7 @@
  *
  * Errors that any push or pop may return
  *	-EAGAIN		full, or empty, and the call was not to wait
+ *	-EINPROGRESS	to pop, likewise: the oldest item is just being pushed
  *	-ESHUTDOWN	the queue has been shut down; and, to pop, is empty
  *	-EPIPE		to push: the consumers take no more
  *	-EPROTO		the other side has written what no honest one writes
@@ -271,7 +272,8 @@ int evering_queue_nack(struct evering_queue *queue,
  *
  * Return: 0: there was room; 1: added, and @oldest taken out; 2: @oldest taken out
  * and @item not added, as another producer was faster or the queue has ended: call
- * again; -EAGAIN: full, and the oldest is just being written or read; -errno.
+ * again; -EINPROGRESS: full, and the oldest is just being written; -EAGAIN: or read;
+ * -errno.
  */
 int evering_queue_force_push(struct evering_queue *queue, const void *item,
 			     void *oldest);
