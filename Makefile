@@ -31,7 +31,8 @@ help:
 	@echo '  make icount   a blocking round trip against other IPC, in instructions'
 	@echo '  make test-long  thousands of kills on both kernels, about an hour'
 	@echo '  make model    the protocol model, with the large bounds'
-	@echo '  make check-source  checkpatch, sparse, W=1, gcc and clang'
+	@echo '  make check-source  checkpatch, sparse, W=1, gcc, clang, cppcheck'
+	@echo '  make coverage lines and branches of the library that the tests run'
 	@echo '  make setup    only install what the others need'
 	@echo '  make clean    remove build/; downloads stay in ~/.cache/evering'
 

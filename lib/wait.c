@@ -177,10 +177,10 @@ static int evr_wait_on(struct evering *ep, unsigned int wait_nr, bool *wake,
 		*wake = false;
 		ret = evr_spin(ep, wait_nr, deadline);
 		evr_learn(&ep->spin, ret);
-		if (ret)
+		if (ret) {
 			ep->stats.spins++;
-		if (ret)
 			return ret;
+		}
 	}
 	do {
 		/*

@@ -54,6 +54,20 @@ library() {
 	done
 }
 
+# The harness that the tests see here is a sketch of it; a program of 32 bits is
+# checked as such.  To be ignored here, with the reason: cppcheck-suppress in a comment.
+cppcheck_() {
+	cppcheck -q -j "$(nproc)" --error-exitcode=1 --inline-suppr --std=c11 \
+		--enable=warning,performance,portability -D_GNU_SOURCE \
+		-Iuapi -Ilib/include -Ilib -Iselftests -Iselftests/unit -Iselftests/cppcheck "$@"
+}
+
+source_cppcheck() {
+	cppcheck_ -D__x86_64__ lib/*.c tools/*/*.c selftests/*.c selftests/unit/*.c \
+		selftests/gcov/*.c selftests/vm/vmexit.c &&
+		cppcheck_ -D__i386__ selftests/vm/compat32.c
+}
+
 header() {
 	printf '#include <linux/evering.h>\n#include <evering.h>\nint main(void) { return 0; }\n' >"$tmp/h.$2"
 	"$1" $3 $flags -pedantic "$tmp/h.$2" -o "$tmp/o"
@@ -72,6 +86,25 @@ symbols() {
 checkpatch_works() {
 	printf '/* SPDX-License-Identifier: GPL-2.0 */\nint x=1 ;\n' >"$tmp/bad.h"
 	! checkpatch "$1" "$tmp/bad.h"
+}
+
+# In a test: what stands for the harness must not hide it.
+cppcheck_works() {
+	cat >"$tmp/bad.c" <<'BAD'
+#include "evering_test.h"
+TEST(bad)
+{
+	int fd[2] = { 0 }, i;
+
+	for (i = 0; i <= 2; i++) {
+		EXPECT_EQ(0, fd[i]) TH_LOG("%d", i);
+	}
+}
+BAD
+	! cppcheck_ "$tmp/bad.c" || return 1
+	grep -q arrayIndexOutOfBounds "$tmp/out" || return 1
+	sed -i 's/<= 2/< 2/' "$tmp/bad.c"
+	cppcheck_ "$tmp/bad.c"
 }
 
 # A stranger's build of the README's client, which then asks for the module.
@@ -100,6 +133,8 @@ check "module, Linux 6.1: W=1 and sparse" module 6.1
 check "module, Linux 6.12: W=1 and sparse" module 6.12
 check "library and tools with gcc" library gcc
 check "library and tools with clang" library clang
+check "cppcheck finds a planted fault, and nothing where there is none" cppcheck_works
+check "library, tools and tests with cppcheck" source_cppcheck
 check "headers in C11 (gcc)" header gcc c -std=c11
 check "headers in C11 (clang)" header clang c -std=c11
 check "headers in C++11" header g++ cc -std=c++11

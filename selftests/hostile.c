@@ -201,8 +201,8 @@ do {									\
 	EXPECT_LT(1000, (t).calls);					\
 	EXPECT_LT(3, (t).entries);					\
 	EXPECT_LT(0, (t).refused_payloads);				\
-	EXPECT_LT(10, (t).lies);					\
-	EXPECT_LT(10, (t).ends);					\
+	EXPECT_LT(3, (t).lies);					\
+	EXPECT_LT(3, (t).ends);					\
 } while (0)
 
 TEST_F_TIMEOUT(hostile, server_scribbles, MOST_SECONDS + 60)

@@ -277,7 +277,7 @@ TEST_F(sections, are_three)
 		0xfffULL << 52,
 		-EVERING_MMAP_OFFSET(1),
 		-PAGE,
-		-2 * PAGE,
+		-PAGE - PAGE,
 	};
 	struct channel *c = &self->c;
 	size_t i;

@@ -291,6 +291,7 @@ TEST(request_waits_for_who_opens_the_other_side)
 TEST(buffer_has_many_writers_and_many_readers)
 {
 	struct channel c[4];
+	char *heap;
 	int i, k;
 
 	memset(c, 0, sizeof(c));
@@ -306,8 +307,9 @@ TEST(buffer_has_many_writers_and_many_readers)
 		ASSERT_EQ(0, map_as_allowed(&c[i], EVERING_KIND_BUFFER, 1));
 	}
 	for (i = 0; i < 4; i++) {
-		heap_of(&c[i], 0, 0)[i] = '0' + i;
-		heap_of(&c[i], 0, 0)[8191] = 'a' + i;
+		heap = heap_of(&c[i], 0, 0);
+		heap[i] = '0' + i;
+		heap[8191] = 'a' + i;
 		for (k = 0; k < 4; k++) {
 			EXPECT_EQ('0' + i, heap_of(&c[k], 0, 1)[i]);
 			EXPECT_EQ('a' + i, heap_of(&c[k], 0, 1)[8191]);

@@ -90,7 +90,7 @@ TEST_F(race, of_accept_and_the_close_of_a_client)
 		nr++;
 	}
 	EXPECT_EQ(race->worked, nr);
-	TH_LOG("%u connected, %u dead when accepted, %u refused", nr, dead, race->refused);
+	TH_LOG("%u connected, %d dead when accepted, %u refused", nr, dead, race->refused);
 	EXPECT_LT(20, nr);
 	/* How many were still alive is the scheduler's to say. */
 	EXPECT_LT(0, dead);
@@ -383,7 +383,7 @@ TEST_F(race, of_the_end_of_a_namespace_and_its_use)
 		ASSERT_EQ(0, there.header->active_count);
 		munmap((void *)there.header, there.bytes);
 	}
-	TH_LOG("%u namespaces, the name found in %u, not in %u", round, found, not_found);
+	TH_LOG("%d namespaces, the name found in %u, not in %u", round, found, not_found);
 	EXPECT_LT(5, round);
 	EXPECT_LT(0, found);
 	EXPECT_LT(0, not_found);

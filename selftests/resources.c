@@ -160,7 +160,7 @@ static void open_and_touch(int service)
 		MUST(!map_side(&c, side));
 		for (section = 0; section < 3; section++)
 			for (at = 0; at < c.layout.section_size[section]; at += PAGE)
-				*(volatile char *)(c.map[side][section] + at);
+				((volatile char *)c.map[side][section])[at];
 		memset(control_of(&c, side), 1, c.layout.section_size[1 + side]);
 	}
 }

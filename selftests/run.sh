@@ -10,7 +10,7 @@ usage() {
 usage: selftests/run.sh [STEP...]
 
 Steps, in this order, all of them by default:
-  source    checkpatch, sparse, W=1, gcc and clang, exported symbols
+  source    checkpatch, sparse, W=1, gcc, clang, cppcheck, exported symbols
   unit      library and rings on the host, under the sanitizers and valgrind
   model     the protocol model, bounded
   vm-6.1    kselftests in QEMU on Debian's 6.1

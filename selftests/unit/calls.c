@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The library's calls one by one, over a kernel in user space. */
+#include <sched.h>
+
 #include "mock.h"
 #include "kselftest_harness.h"
 
@@ -416,6 +418,12 @@ TEST_F(calls, wrong_side)
 	EXPECT_EQ(-EINVAL, evering_wait_cqe(self->server, &cqe));
 	EXPECT_EQ(-EINVAL, evering_wait_sq_space(self->server, NULL));
 	EXPECT_EQ(0, evering_sq_reserved(self->server));
+	EXPECT_EQ(0, evering_cq_reserved(self->client));
+	push(self->client, 1);
+	ASSERT_EQ(0, evering_peek_sqe(self->server, &sqe));
+	evering_cq_advance(self->server, 1);
+	ASSERT_EQ(0, evering_peek_sqe(self->server, &sqe));
+	EXPECT_EQ(1, sqe->user_data);
 	/* More than the ring can ever hold. */
 	EXPECT_EQ(-EINVAL, evering_wait_cqes(self->client, &cqe, 9, NULL));
 	EXPECT_EQ(-EINVAL, evering_wait_cqes(self->client, &cqe, 0, NULL));
@@ -583,6 +591,60 @@ TEST_F(calls, skipped_slots_do_not_hold_a_timeout_up)
 						   &(struct timespec){ 0, 50000000 }));
 	store_release(&self->m->header->side[0].generation, 1);
 	pthread_join(feeder, NULL);
+}
+
+TEST(nobody_spins_on_the_only_cpu)
+{
+	cpu_set_t all, one;
+	int cpu = 0;
+
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(all), &all));
+	while (!CPU_ISSET(cpu, &all))
+		cpu++;
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(one), &one));
+	EXPECT_EQ(0, evr_default_spin());
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(all), &all));
+	EXPECT_EQ(CPU_COUNT(&all) > 1, !!evr_default_spin());
+}
+
+static int says_ready(struct evering *ep, const struct evering_enter *args)
+{
+	(void)ep;
+	return args->flags & (EVERING_ENTER_WAIT | EVERING_ENTER_WAIT_SPACE) ?
+		EVERING_READY_SPACE : -EBADFD;
+}
+
+static const struct evr_backend other_backend = { .enter = says_ready };
+
+/* Room for the kernel, and a moment later none: a head that goes back. */
+TEST_F(calls, room_that_is_taken_back_is_a_lie)
+{
+	while (push(self->client, 0) == 1)
+		;
+	self->client->backend = &other_backend;
+	EXPECT_EQ(-EPROTO, evering_wait_sq_space(self->client, NULL));
+	EXPECT_EQ(-EPROTO, evering_submit(self->client));
+	self->client->backend = &mock_backend;
+}
+
+TEST_F(calls, a_doorbell_that_fails)
+{
+	const struct evering_sqe *sqes[4];
+	int i;
+
+	for (i = 0; i < 4; i++)
+		push(self->client, i);
+	ASSERT_EQ(4, evering_peek_batch_sqe(self->server, sqes, 4));
+	evering_sq_advance(self->server, 1);
+	store_once(&self->m->header->ring[0].space_at, 4);
+	self->server->backend = &other_backend;
+	/* More is asked for than there is, so room is given, and somebody waits for it. */
+	EXPECT_EQ(-EBADFD, evering_peek_batch_sqe(self->server, sqes, 4));
+	self->server->backend = &mock_backend;
+	store_once(&self->m->header->ring[0].space_at, EVERING_NOBODY);
+	EXPECT_EQ(3, evering_peek_batch_sqe(self->server, sqes, 4));
 }
 
 TEST_HARNESS_MAIN

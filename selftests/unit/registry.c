@@ -135,6 +135,7 @@ TEST_F(registry, one_that_is_being_written_is_not_read)
 	write_begin(&self->pages.entry[1]);
 	EXPECT_EQ(-EAGAIN, evering_registry_find(&self->view, token_of(7, 1), &entry));
 	EXPECT_EQ(-EAGAIN, evering_registry_for_each(&self->view, check_entry, NULL));
+	EXPECT_EQ(-EAGAIN, evering_registry_find_name(&self->view, "x", &entry));
 }
 
 TEST_F(registry, tokens_that_are_not_there)

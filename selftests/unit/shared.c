@@ -350,8 +350,11 @@ TEST_F(shared, a_claim_that_came_too_late_rings)
 	ASSERT_EQ(0, pthread_create(&door.thread, NULL, slam, &door));
 	for (both = 0; both < 2; both++) {
 		while (skipped[both] < 10 && evr_now() < until) {
-			while (evering_sq_reserved(a) && evering_submit(a) < 0)
-				;
+			/* What is skipped takes up room as well. */
+			do {
+				while (!evering_peek_sqe(b, &sqe))
+					evering_sqe_seen(b, sqe);
+			} while (evering_sq_reserved(a) && evering_submit(a) < 0);
 			while (!evering_peek_sqe(b, &sqe))
 				evering_sqe_seen(b, sqe);
 			tail = self->section[0]->control.tail;
@@ -442,6 +445,40 @@ TEST_F(shared, the_end_is_behind_all_that_was_claimed)
 	}
 	store_once(&s.stop, 1);
 	pthread_join(s.thread, NULL);
+}
+
+/* Whoever looks for room helps the cursor of one who was interrupted. */
+TEST_F(shared, a_cursor_that_lags_is_helped)
+{
+	struct evering *a = self->player[0][0].ep;
+
+	if (!a->shared)
+		return;
+	evering_get_sqe(a)->user_data = 1;
+	ASSERT_EQ(1, evering_submit(a));
+	ASSERT_EQ(1, self->section[0]->control.tail);
+	self->section[0]->control.tail = 0;
+	EXPECT_EQ(EVERING_READY_SPACE,
+		  evering_wait_sq_space(a, &(struct timespec){ 0, 0 }));
+	EXPECT_EQ(1, self->section[0]->control.tail);
+}
+
+/* What many take is told by words of theirs, and one of them may lie. */
+TEST_F(shared, a_claim_of_the_peers_that_lies)
+{
+	struct evering *a = self->player[0][0].ep;
+	unsigned int i;
+
+	if (!a->out.claims)
+		return;
+	for (i = 0; i < ENTRIES; i++) {
+		evering_get_sqe(a)->user_data = i;
+		ASSERT_EQ(1, evering_submit(a));
+	}
+	self->section[1]->claims[0] = evering_word(9, 1, 0, EVERING_IDLE);
+	EXPECT_EQ(NULL, evering_get_sqe(a));
+	EXPECT_EQ(-EPROTO, evering_wait_sq_space(a, NULL));
+	EXPECT_EQ(-EPROTO, evering_submit(a));
 }
 
 TEST_HARNESS_MAIN

@@ -146,6 +146,7 @@ void die(const char *format, ...)
 	va_start(args, format);
 	fprintf(stderr, "evr-bench-queue: ");
 	vfprintf(stderr, format, args);
+	va_end(args);
 	fprintf(stderr, "\n");
 	exit(1);
 }

@@ -15,7 +15,9 @@
  * never damage those of the other side.  Zero-filled sections A and B are a
  * valid, empty uring.  There are no pointers in shared memory.
  *
- * Only 64-bit programs are served: a 32-bit ioctl gets -ENOTTY.
+ * Only 64-bit programs are served: a 32-bit ioctl gets -ENOTTY.  What such a
+ * program may map is what any other may; it has no use for it but to read the
+ * registry.
  */
 #ifndef _UAPI_LINUX_EVERING_H
 #define _UAPI_LINUX_EVERING_H
