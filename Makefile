@@ -8,6 +8,14 @@ KERNEL ?= 6.12
 PREFIX ?= /usr/local
 
 B := build
+ifeq ($(ARCH),arm64)
+# Its own directory: objects of two architectures do not mix.
+B := build/arm64
+CROSS_COMPILE ?= aarch64-linux-gnu-
+CC := $(CROSS_COMPILE)gcc
+AR := $(CROSS_COMPILE)ar
+export CROSS_COMPILE
+endif
 WARN := -Wall -Wextra -Werror
 INCLUDES := -Iuapi -Ilib/include
 override CFLAGS := -std=c11 -D_GNU_SOURCE -O2 -g $(WARN) $(INCLUDES) $(CFLAGS)
@@ -29,6 +37,7 @@ help:
 	@echo '  make install  the library and its header, to PREFIX ($(PREFIX))'
 	@echo '  make bench    the rings against a bare loop and DPDK, on this machine'
 	@echo '  make icount   a blocking round trip against other IPC, in instructions'
+	@echo '  make test ARCH=arm64  the same in QEMU for arm64, cross-built'
 	@echo '  make test-long  thousands of kills on both kernels, about an hour'
 	@echo '  make model    the protocol model, with the large bounds'
 	@echo '  make check-source  checkpatch, sparse, W=1, gcc, clang, cppcheck'
@@ -40,6 +49,9 @@ help:
 
 setup:
 	@tools/setup.sh
+ifeq ($(ARCH),arm64)
+	@tools/setup.sh selftests/vm/arm64-packages
+endif
 
 # ------------------------------------------------------------------ library
 

@@ -329,8 +329,8 @@ static void watch_death(struct __test_metadata *_metadata, FIXTURE_DATA(peer) *s
 	space.enter.space_pos = self->c.layout.geometry.entries[self->side];
 	ASSERT_TRUE(sleeper_start(&entries, sleep_in_enter, SYS_ioctl));
 	ASSERT_TRUE(sleeper_start(&space, sleep_in_enter, SYS_ioctl));
-	ASSERT_TRUE(sleeper_start(&poller, sleep_in_poll, SYS_poll));
-	ASSERT_TRUE(sleeper_start(&epoller, sleep_in_epoll, SYS_epoll_wait));
+	ASSERT_TRUE(sleeper_start(&poller, sleep_in_poll, NR_POLL));
+	ASSERT_TRUE(sleeper_start(&epoller, sleep_in_epoll, NR_EPOLL_WAIT));
 	EXPECT_EQ(EVERING_STATE_OPEN, state_of(&self->c, self->other, self->side));
 
 	start = now_ns();

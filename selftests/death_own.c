@@ -63,7 +63,7 @@ TEST(own_section_unmapped_wakes_who_waits)
 		other.enter = wait_args(0, 1, LONG_MS);
 		ASSERT_TRUE(sleeper_start(&waiter, sleep_in_enter, SYS_ioctl));
 		ASSERT_TRUE(sleeper_start(&space, sleep_in_enter, SYS_ioctl));
-		ASSERT_TRUE(sleeper_start(&poller, sleep_in_poll, SYS_poll));
+		ASSERT_TRUE(sleeper_start(&poller, sleep_in_poll, NR_POLL));
 		ASSERT_TRUE(sleeper_start(&other, sleep_in_enter, SYS_ioctl));
 
 		start = now_ns();
@@ -120,7 +120,7 @@ TEST(service_killed_with_clients_that_wait)
 	waiter.fd = poller.fd = c.fd[0];
 	waiter.enter = wait_args(0, 1, LONG_MS);
 	ASSERT_TRUE(sleeper_start(&waiter, sleep_in_enter, SYS_ioctl));
-	ASSERT_TRUE(sleeper_start(&poller, sleep_in_poll, SYS_poll));
+	ASSERT_TRUE(sleeper_start(&poller, sleep_in_poll, NR_POLL));
 	start = now_ns();
 	kill(pid, SIGKILL);
 	took = sleeper_join(&waiter, start);

@@ -207,7 +207,7 @@ static bool start_waiter(struct waiter *w)
 {
 	if (pthread_create(&w->thread, NULL, waiter_thread, w))
 		abort();
-	return UNTIL(asleep(&w->tid, SYS_epoll_wait));
+	return UNTIL(asleep(&w->tid, NR_EPOLL_WAIT));
 }
 
 static bool drained(struct channel *c, uint64_t pos)
@@ -254,8 +254,8 @@ TEST_F(epoll, exclusive_waiters_miss_nothing)
 	while (pos < 500) {
 		/* In turn to two who sleep and to two who are on their way. */
 		if (pos % 50 == 0) {
-			ASSERT_TRUE(UNTIL(asleep(&w[0].tid, SYS_epoll_wait)));
-			ASSERT_TRUE(UNTIL(asleep(&w[1].tid, SYS_epoll_wait)));
+			ASSERT_TRUE(UNTIL(asleep(&w[0].tid, NR_EPOLL_WAIT)));
+			ASSERT_TRUE(UNTIL(asleep(&w[1].tid, NR_EPOLL_WAIT)));
 		}
 		put(c, CQ, pos++);
 		ASSERT_TRUE(UNTIL(drained(c, pos)));

@@ -27,6 +27,17 @@
 #define DEVICE		"/dev/evering"
 #define MS		1000000ULL
 
+/* The system calls behind poll(), epoll_wait() and select(): arm64 has one each. */
+#ifdef SYS_poll
+#define NR_POLL		SYS_poll
+#define NR_EPOLL_WAIT	SYS_epoll_wait
+#define NR_SELECT	SYS_select
+#else
+#define NR_POLL		SYS_ppoll
+#define NR_EPOLL_WAIT	SYS_epoll_pwait
+#define NR_SELECT	SYS_pselect6
+#endif
+
 /* A raw uring: no library in between. */
 struct channel {
 	int service;

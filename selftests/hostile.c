@@ -16,6 +16,16 @@
 
 #define SECONDS		5
 #define MOST_SECONDS	300
+#define LATE_SECONDS	25
+
+/* Less than this, and the test has not seen what it is there to see. */
+static const struct scribble_tally enough = {
+	.calls = 1001,
+	.entries = 4,
+	.refused_payloads = 1,
+	.lies = 11,
+	.ends = 11,
+};
 
 static const struct evering_geometry few_slots = {
 	.entries = { 8, 16 },
@@ -34,6 +44,19 @@ static uint64_t end_of_test(void)
 	const char *seconds = getenv("HOSTILE_SECONDS");
 
 	return now_ns() + (seconds ? atoi(seconds) : SECONDS) * 1000 * MS;
+}
+
+/* Longer, where a slow machine has not done enough yet. */
+static bool goes_on(const struct scribble_tally *t, uint64_t end)
+{
+	uint64_t now = now_ns();
+
+	if (now < end)
+		return true;
+	return now < end + LATE_SECONDS * 1000 * MS &&
+	       (t->calls < enough.calls || t->entries < enough.entries ||
+		t->refused_payloads < enough.refused_payloads ||
+		t->lies < enough.lies || t->ends < enough.ends);
 }
 
 /* ENTER with anything in it; the deadline keeps the attacker itself going. */
@@ -135,7 +158,7 @@ static void suffer(struct evering *ep, struct scribble_tally *t, uint64_t end,
 	uint64_t lies = t->lies;
 	int i;
 
-	for (i = 0; i < 1000 && t->lies == lies && now_ns() < end; i++)
+	for (i = 0; i < 1000 && t->lies == lies && goes_on(t, end); i++)
 		round(ep, t);
 }
 
@@ -198,11 +221,11 @@ do {									\
 	EXPECT_EQ(0, (t).unexpected);					\
 	/* Each wait is over in milliseconds; a machine may be slow. */	\
 	EXPECT_GT(5000000000ULL, (t).slowest_ns);			\
-	EXPECT_LT(1000, (t).calls);					\
-	EXPECT_LT(3, (t).entries);					\
-	EXPECT_LT(0, (t).refused_payloads);				\
-	EXPECT_LT(3, (t).lies);					\
-	EXPECT_LT(3, (t).ends);					\
+	EXPECT_LE(enough.calls, (t).calls);				\
+	EXPECT_LE(enough.entries, (t).entries);				\
+	EXPECT_LE(enough.refused_payloads, (t).refused_payloads);	\
+	EXPECT_LE(enough.lies, (t).lies);				\
+	EXPECT_LE(enough.ends, (t).ends);				\
 } while (0)
 
 TEST_F_TIMEOUT(hostile, server_scribbles, MOST_SECONDS + 60)
@@ -215,7 +238,7 @@ TEST_F_TIMEOUT(hostile, server_scribbles, MOST_SECONDS + 60)
 	ASSERT_LE(0, pid);
 	if (!pid)
 		hostile_server(evering_service_fd(self->service));
-	while (now_ns() < end) {
+	while (goes_on(&t, end)) {
 		struct evering *ep;
 		int ret = variant->many_clients ?
 			  evering_connect_multi(NAME, self->geometry, &ep) :
@@ -246,7 +269,7 @@ TEST_F_TIMEOUT(hostile, client_scribbles, MOST_SECONDS + 60)
 	if (!pid)
 		hostile_client(self->geometry,
 			       variant->many_clients ? EVERING_URING_MULTI_A : 0);
-	while (now_ns() < end) {
+	while (goes_on(&t, end)) {
 		struct evering *ep;
 		int ret = evering_accept_timeout(self->service, &ep, &soon);
 

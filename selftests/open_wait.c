@@ -204,7 +204,7 @@ TEST(topic_is_polled_by_its_readers)
 	ASSERT_EQ(0, ends_open(&g, EVERING_KIND_TOPIC));
 	for (i = 0; i < READERS; i++) {
 		s[i] = (struct sleeper){ .fd = g.reader[i] };
-		ASSERT_TRUE(sleeper_start(&s[i], sleep_in_poll, SYS_poll));
+		ASSERT_TRUE(sleeper_start(&s[i], sleep_in_poll, NR_POLL));
 	}
 	/* The end is for all of them; where each is, the kernel does not know. */
 	since = now_ns();

@@ -413,7 +413,7 @@ TEST_F(poll, select_works_too)
 		s.tid = 0;
 		s.in = s.out = true;
 		ASSERT_EQ(0, pthread_create(&thread, NULL, select_thread, &s));
-		ASSERT_TRUE(UNTIL(asleep(&s.tid, SYS_select) ||
+		ASSERT_TRUE(UNTIL(asleep(&s.tid, NR_SELECT) ||
 				  asleep(&s.tid, SYS_pselect6)));
 		EXPECT_TRUE(put(c, self->in, pos));
 		pthread_join(thread, NULL);

@@ -154,7 +154,7 @@ static inline void *sleep_in_poll(void *arg)
 	struct pollfd p = { .fd = s->fd, .events = POLLIN | POLLRDHUP };
 
 	__atomic_store_n(&s->tid, gettid(), __ATOMIC_RELEASE);
-	s->result = syscall(SYS_poll, &p, 1, LONG_MS);
+	s->result = poll(&p, 1, LONG_MS);
 	s->until = now_ns();
 	s->events = p.revents;
 	return NULL;
@@ -169,7 +169,7 @@ static inline void *sleep_in_epoll(void *arg)
 
 	epoll_ctl(epfd, EPOLL_CTL_ADD, s->fd, &event);
 	__atomic_store_n(&s->tid, gettid(), __ATOMIC_RELEASE);
-	s->result = syscall(SYS_epoll_wait, epfd, &event, 1, LONG_MS);
+	s->result = epoll_wait(epfd, &event, 1, LONG_MS);
 	s->until = now_ns();
 	s->events = event.events;
 	close(epfd);

@@ -20,6 +20,8 @@ Steps, in this order, all of them by default:
 and, only if asked for (make test-long):
   long-6.1  thousands of kills and minutes of lies in QEMU on 6.1
   long-6.12 the same on 6.12
+With ARCH=arm64 in the environment those for arm64; selftests/vm/arm64-skipped
+says which are not, and why.
 USAGE
 }
 
@@ -28,10 +30,23 @@ cd "$(dirname "$0")/.." || exit 1
 all="source unit model vm-6.1 vm-6.12 runner icount"
 long="long-6.1 long-6.12"
 logs=build/test
-mkdir -p "$logs"
 passed=0 failed=0 skipped=0
+steps=${*:-$all}
 
-for step in ${*:-$all}; do
+if [ "${ARCH:-}" = arm64 ]; then
+	logs=build/arm64/test
+	for step in ${*:-$all}; do
+		why=$(sed -n "s/^step $step //p" selftests/vm/arm64-skipped)
+		[ "$why" ] || continue
+		echo "== $step"
+		echo "   skipped: $why"
+		skipped=$((skipped + 1))
+		steps=$(echo " $steps " | sed "s/ $step / /")
+	done
+fi
+mkdir -p "$logs"
+
+for step in $steps; do
 	case " $all $long " in
 	*" $step "*) ;;
 	*) usage >&2; exit 2 ;;

@@ -377,20 +377,21 @@ static inline long times_asleep(const pid_t *tid)
 	snprintf(path, sizeof(path), "/proc/self/task/%d/status",
 		 __atomic_load_n(tid, __ATOMIC_ACQUIRE));
 	while (now_ns() < end) {
+		/* Off its CPU, too: a thread is called a sleeper before that. */
+		bool off = asleep(tid, SYS_ioctl), sleeps = false;
 		FILE *f = fopen(path, "r");
-		bool asleep = false;
 		long times = -1;
 
 		if (!f)
 			return -1;
 		while (fgets(line, sizeof(line), f)) {
 			if (!strncmp(line, "State:\tS", 8))
-				asleep = true;
+				sleeps = true;
 			if (sscanf(line, "voluntary_ctxt_switches: %ld", &times) == 1)
 				break;
 		}
 		fclose(f);
-		if (asleep)
+		if (off && sleeps)
 			return times;
 		sleep_ms(1);
 	}

@@ -299,7 +299,7 @@ static inline void start(struct sleeper *s, int fd, struct evering_enter args)
 }
 
 /* Does a thread sleep in system call @nr? */
-static inline bool asleep(pid_t *tid, int nr)
+static inline bool asleep(const pid_t *tid, int nr)
 {
 	char path[64], text[64] = "";
 	int fd;
@@ -321,7 +321,7 @@ static inline bool start_poll(struct sleeper *s, int fd, short events)
 	*s = (struct sleeper){ .fd = fd, .events = events };
 	if (pthread_create(&s->thread, NULL, sleeper_thread, s))
 		abort();
-	return UNTIL(asleep(&s->tid, SYS_poll));
+	return UNTIL(asleep(&s->tid, NR_POLL));
 }
 
 static inline bool done(struct sleeper *s)

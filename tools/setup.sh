@@ -24,7 +24,8 @@ for package in $(grep -v '^#' "$list"); do
 done
 [ -n "$missing" ] || exit 0
 
-install="apt-get install -y --no-install-recommends$missing"
+# Nothing that is there has to go, as gcc-multilib would for a cross compiler.
+install="apt-get install -y --no-install-recommends --no-remove$missing"
 if [ "$(id -u)" = 0 ]; then
 	as_root=
 elif sudo -n true 2>/dev/null; then

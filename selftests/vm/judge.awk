@@ -64,7 +64,7 @@ FILENAME ~ /results\.log$/ {
 }
 
 # What the kernel says about itself; never said in a healthy run.
-/BUG:|WARNING:|Oops|KASAN|KCSAN|UBSAN|unreferenced object|INFO: task|INFO: rcu|possible .* detected|suspicious RCU|Call Trace|refcount_t:|Kernel panic|general protection|unable to handle|bad: scheduling|Bad page/ {
+/BUG:|WARNING:|Oops|KASAN|KCSAN|UBSAN|unreferenced object|INFO: task|INFO: rcu|possible .* detected|suspicious RCU|Call [Tt]race|refcount_t:|Kernel panic|general protection|[Uu]nable to handle|Internal error|SError|bad: scheduling|Bad page/ {
 	if (complaints++ < 5)
 		fail("kernel log: " $0)
 }

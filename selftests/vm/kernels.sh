@@ -11,11 +11,12 @@ usage() {
 	cat <<USAGE
 usage: kernels.sh build 6.1|6.12	print the build directory (KDIR)
        kernels.sh image 6.1|6.12	print the path of the bootable image
+       kernels.sh sysroot		print where arm64's libraries and busybox are
        kernels.sh kselftest		print the directory of kselftest.h
        kernels.sh checkpatch		print the path of checkpatch.pl
 
-Downloads what is missing first.  The cache is \$EVERING_CACHE,
-now $cache.
+For x86-64, with ARCH=arm64 in the environment for arm64.  Downloads what is
+missing first.  The cache is \$EVERING_CACHE, now $cache.
 USAGE
 }
 
@@ -24,13 +25,29 @@ die() {
 	exit 1
 }
 
+# Packages of another architecture need lists of their own: to add one to the
+# machine's would change what it installs.  The host's are there for kbuild.
+arch=amd64 apt= try="'apt-get update'"
+if [ "${ARCH:-}" = arm64 ]; then
+	arch=arm64
+	lists=$cache/apt-$arch
+	mkdir -p "$lists/lists/partial" "$lists/archives/partial"
+	: >>"$lists/status"
+	apt="-o APT::Architecture=$arch -o APT::Architectures::=$arch
+		-o APT::Architectures::=$(dpkg --print-architecture)
+		-o Dir::State=$lists -o Dir::State::status=$lists/status
+		-o Dir::Cache=$lists -o Dir::Cache::pkgcache=pkgcache.bin
+		-o APT::Sandbox::User=root"
+	try="again after rm -r $lists"
+fi
+
 # The package behind a metapackage: depends PACKAGE PATTERN
 depends() {
 	# A machine that has never fetched the lists knows no package.
-	if [ "$(id -u)" = 0 ] && ! apt-cache show "$1" >/dev/null 2>&1; then
-		apt-get update -qq >&2
+	if [ "$apt" ] || [ "$(id -u)" = 0 ]; then
+		apt-cache $apt show "$1" >/dev/null 2>&1 || apt-get $apt update -qq >&2 || :
 	fi
-	apt-cache depends "$1" 2>/dev/null |
+	apt-cache $apt depends "$1" 2>/dev/null |
 		sed -n "s/^[ |]*Depends: \($2\)\$/\1/p" | head -n 1
 }
 
@@ -42,8 +59,8 @@ unpack() {
 	echo "kernels.sh: downloading $*" >&2
 	rm -rf "$dir.new"
 	mkdir -p "$dir.new/debs"
-	(cd "$dir.new/debs" && apt-get -qq -o APT::Sandbox::User=root download "$@" >&2) ||
-		die "cannot download $*; try 'apt-get update'"
+	(cd "$dir.new/debs" && apt-get -qq -o APT::Sandbox::User=root $apt download "$@" >&2) ||
+		die "cannot download $*; try $try"
 	for deb in "$dir.new"/debs/*.deb; do
 		case $deb in
 		*/linux-image-*)
@@ -74,8 +91,8 @@ unpack() {
 
 series() {
 	case $1 in
-	6.1)	meta=cloud-amd64 ;;
-	6.12)	meta=6.12-cloud-amd64 ;;
+	6.1)	meta=cloud-$arch ;;
+	6.12)	meta=6.12-cloud-$arch ;;
 	*)	usage >&2; exit 2 ;;
 	esac
 }
@@ -88,6 +105,8 @@ build)
 	[ -n "$headers" ] || die "no linux-headers-$meta here; is this Debian 12?"
 	common=$(depends "$headers" 'linux-headers-.*-common')
 	kbuild=$(depends "$headers" 'linux-kbuild-.*')
+	# Programs that run here, whatever they build for.
+	[ -z "$apt" ] || kbuild=$kbuild:$(dpkg --print-architecture)
 	unpack "$cache/$headers" "$headers" "$common" "$kbuild"
 	echo "$cache/$headers/usr/src/$headers"
 	;;
@@ -97,6 +116,12 @@ image)
 	[ -n "$image" ] || die "no linux-image-$meta here; is this Debian 12?"
 	unpack "$cache/$image" "$image"
 	echo "$cache/$image/boot/vmlinuz-${image#linux-image-}"
+	;;
+sysroot)
+	[ "$apt" ] || die "only with ARCH=arm64; what is needed of x86-64 is installed"
+	depends busybox-static . >/dev/null
+	unpack "$cache/sysroot-$arch" busybox-static liburing-dev nettle-dev
+	echo "$cache/sysroot-$arch"
 	;;
 kselftest|checkpatch)
 	unpack "$cache/linux-source-6.12" linux-source-6.12

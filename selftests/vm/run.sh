@@ -11,7 +11,8 @@ usage() {
 usage: run.sh [-t SECONDS] [-o DIR] [-i] [-s] IMAGE MODULE SCRIPT PROGRAM...
 
 Boots IMAGE, loads MODULE, copies the PROGRAMs to /bin and sources SCRIPT,
-which calls "run SECONDS PROGRAM [ARGUMENT...]" for each kselftest.
+which calls "run SECONDS PROGRAM [ARGUMENT...]" for each kselftest, or
+"skip PROGRAM REASON".  For x86-64; with ARCH=arm64 in the environment for arm64.
 
   -t SECONDS	the whole machine may take (default 600)
   -o DIR	for console.log, results.log and summary (default: temporary)
@@ -44,6 +45,11 @@ shift $((OPTIND - 1))
 image=$1 module=$2 script=$3
 shift 3
 
+busybox=$(command -v busybox)
+if [ "${ARCH:-}" = arm64 ]; then
+	busybox=$("$here/kernels.sh" sysroot)/bin/busybox
+fi
+
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT INT TERM
 out=${out:-$tmp/out}
@@ -52,7 +58,7 @@ mkdir -p "$out"
 # ------------------------------------------------------------- file system
 root=$tmp/root
 mkdir -p "$root/bin" "$root/etc"
-cp "$(command -v busybox)" "$root/bin/"
+cp "$busybox" "$root/bin/"
 cp "$here/init" "$root/init"
 cp "$module" "$root/evering.ko"
 cp "$script" "$root/etc/run"
@@ -62,6 +68,7 @@ for program; do cp "$program" "$root/bin/"; done
 # Does KVM work here?  A device node is not enough, so boot a kernel to its
 # "no root file system" panic; once per boot of this machine.
 kvm_works() {
+	[ "${ARCH:-}" != arm64 ] || return 1
 	[ -w /dev/kvm ] && [ -z "${EVERING_TCG:-}" ] || return 1
 	answer=$here/../../build/kvm.$(cat /proc/sys/kernel/random/boot_id)
 	if [ ! -e "$answer" ]; then
@@ -78,16 +85,19 @@ kvm_works() {
 }
 
 # --------------------------------------------------------------------- boot
-append="console=ttyS0 panic=-1 oops=panic panic_on_warn=1 loglevel=7"
+tty=ttyS0
+[ "${ARCH:-}" != arm64 ] || tty=ttyAMA0
+append="console=$tty panic=-1 oops=panic panic_on_warn=1 loglevel=7"
 append="$append rcupdate.rcu_cpu_stall_timeout=60 sysctl.kernel.panic_on_rcu_stall=1"
 append="$append sysctl.kernel.hung_task_panic=1 sysctl.kernel.hung_task_timeout_secs=60"
+cpu=max
 if [ "$icount" ]; then
-	accel="-accel tcg,thread=single -icount shift=0,sleep=off -cpu max"
+	accel="-accel tcg,thread=single -icount shift=0,sleep=off"
 	append="$append mitigations=off"
 elif kvm_works; then
-	accel="-accel kvm -cpu host"
+	accel="-accel kvm" cpu=host
 else
-	accel="-accel tcg,thread=multi -cpu max"
+	accel="-accel tcg,thread=multi"
 fi
 # A full registry is more than a gigabyte; where the host has none to spare, its
 # test makes do with fewer entries.
@@ -95,13 +105,23 @@ memory=1024
 if [ ! "$icount" ] && awk '/^MemAvailable:/ { exit $2 < 4194304 }' /proc/meminfo; then
 	memory=2048
 fi
-qemu="qemu-system-x86_64 $accel -smp 2 -m $memory -nodefaults -display none
-	-no-reboot -device isa-debug-exit,iobase=0xf4,iosize=1
+qemu="-smp 2 -m $memory -nodefaults -display none -no-reboot
 	-kernel $image -initrd $tmp/initrd.gz"
+if [ "${ARCH:-}" = arm64 ]; then
+	# This board has one serial port of its own; the other is a card.  The
+	# latest CPU signs its pointers, which takes twice as long.
+	qemu="qemu-system-aarch64 -M virt,gic-version=3 $accel -cpu cortex-a72 $qemu
+		-semihosting-config enable=on,userspace=on,target=native"
+	append="$append RESULTS=ttyS0"
+	second="-chardev file,id=results,path=$out/results.log -device pci-serial,chardev=results"
+else
+	qemu="qemu-system-x86_64 $accel -cpu $cpu $qemu -device isa-debug-exit,iobase=0xf4,iosize=1"
+	second="-serial file:$out/results.log"
+fi
 
 if [ "$shell" ]; then
 	# Quiet: the console is the person's.
-	$qemu -serial mon:stdio -append "console=ttyS0 panic=-1 quiet MODE=shell" || [ $? = 33 ]
+	$qemu -serial mon:stdio -append "console=$tty panic=-1 quiet MODE=shell" || [ $? = 33 ]
 	exit
 fi
 
@@ -112,7 +132,7 @@ boot() {
 	: >"$results"
 	: >"$console"
 	status=0
-	timeout -k 5 "$limit" $qemu -serial "file:$console" -serial "file:$results" \
+	timeout -k 5 "$limit" $qemu -serial "file:$console" $second \
 		-append "$append" </dev/null >"$out/qemu.log" 2>&1 &
 	pid=$!
 	if [ ! "$quiet" ]; then
@@ -137,7 +157,7 @@ done
 
 # -------------------------------------------------------------------- judge
 sed -i 's/\r$//' "$results" "$console"
-awk -v status="$status" -v expected="$(grep -c '^run ' "$script")" -f "$here/judge.awk" \
+awk -v status="$status" -v expected="$(grep -cE '^(run|skip) ' "$script")" -f "$here/judge.awk" \
 	"$results" "$console" >"$out/summary"
 if ! grep -q ' 0 failed' "$out/summary" || [ ! "$quiet" ]; then
 	grep '^FAILED' "$out/summary" || :
