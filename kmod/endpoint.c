@@ -215,10 +215,14 @@ static void evr_show_side(struct seq_file *m, struct evr_uring *uring,
 	static const char * const states[] = { "pending", "open", "dead" };
 	struct evr_side *s = &uring->side[side];
 	const struct evering_control *control = s->control;
+	u32 state, endpoints;
 
+	spin_lock(&uring->lock);
+	state = s->state;
+	endpoints = s->endpoints;
+	spin_unlock(&uring->lock);
 	seq_printf(m, "side-%c:\tstate=%s endpoints=%u tail=%llu head=%llu closed=%u rclosed=%u sleepers=%u\n",
-		   'a' + side, states[READ_ONCE(s->state)],
-		   READ_ONCE(s->endpoints),
+		   'a' + side, states[state], endpoints,
 		   READ_ONCE(control->tail), READ_ONCE(control->head),
 		   READ_ONCE(control->closed), READ_ONCE(control->rclosed),
 		   READ_ONCE(s->nr_sleepers));

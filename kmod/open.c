@@ -90,8 +90,8 @@ static int evr_may_open(const struct evr_uring *uring, const struct file *contro
 	const struct evr_kind *kind = evr_kind(uring->kind);
 	u32 want = args->side == EVERING_SIDE_A ? 0002 : 0004;
 
-	/* Its sides are those of CONNECT and ACCEPT. */
-	if (uring->entry_flags & EVERING_ENTRY_CONNECTED)
+	/* Its sides are those of CONNECT and ACCEPT.  UNLINK may change other bits. */
+	if (READ_ONCE(uring->entry_flags) & EVERING_ENTRY_CONNECTED)
 		return -EACCES;
 	if (!kind->read_only[args->side] && !(control->f_mode & FMODE_WRITE))
 		return -EACCES;

@@ -363,7 +363,8 @@ bool evr_registry_retire(struct evr_uring *uring)
 		return false;
 	uring->entry_state = EVERING_ENTRY_MARKED;
 	evr_name_unbind(uring->registry, &uring->name);
-	uring->entry_flags &= ~EVERING_ENTRY_NAMED;
+	/* evr_may_open() reads it without the lock */
+	WRITE_ONCE(uring->entry_flags, uring->entry_flags & ~EVERING_ENTRY_NAMED);
 	evr_registry_update(uring);
 	WRITE_ONCE(header->active_count, header->active_count - 1);
 	/* pairs with the library's acquire: who sees the epoch sees the state */

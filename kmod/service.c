@@ -70,10 +70,14 @@ static __poll_t evr_service_poll(struct file *file, poll_table *table)
 static void evr_service_show(struct seq_file *m, struct file *file)
 {
 	struct evr_service *service = file->private_data;
+	unsigned int waiting;
 
+	spin_lock(&service->lock);
+	waiting = service->waiting;
+	spin_unlock(&service->lock);
 	seq_printf(m, "kind:\tservice\nname:\t%s\nmode:\t%04o\nbacklog:\t%u\nwaiting:\t%u\n",
 		   service->args.name, service->args.mode,
-		   service->args.backlog, READ_ONCE(service->waiting));
+		   service->args.backlog, waiting);
 }
 
 static int evr_service_release(struct inode *inode, struct file *file)

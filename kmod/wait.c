@@ -169,6 +169,16 @@ static int evr_give(struct evr_bell *bell, u32 flags)
 	return given;
 }
 
+/* evr_doorbell() and fdinfo read the number of a side without its lock. */
+static void evr_count_sleeper(struct evr_endpoint *ep, int by)
+{
+	struct evr_side *s = &ep->uring->side[ep->side];
+
+	lockdep_assert_held(&s->sleepers.lock);
+	WRITE_ONCE(s->nr_sleepers, s->nr_sleepers + by);
+	ep->nr_sleepers += by;
+}
+
 /* The doorbell's @key is set; with NULL everybody wakes and looks. */
 static int evr_wake_one(struct wait_queue_entry *entry, unsigned int mode,
 			int flags, void *key)
@@ -189,13 +199,11 @@ static int evr_wake_one(struct wait_queue_entry *entry, unsigned int mode,
 		if (!w->found)
 			return 0;
 	}
-	s->nr_sleepers--;
-	ep->nr_sleepers--;
+	evr_count_sleeper(ep, -1);
 	/* Takes the entry off the list; after that @w and @ep may be gone. */
 	if (!autoremove_wake_function(entry, mode, flags, NULL)) {
 		/* It runs already, and looks for itself. */
-		ep->nr_sleepers++;
-		s->nr_sleepers++;
+		evr_count_sleeper(ep, 1);
 		if (bell)
 			*bell = before;
 		return 0;
@@ -399,8 +407,7 @@ static int evr_enqueue(struct evr_side *s, struct evr_waiter *w)
 			ret = -EBUSY;
 		} else {
 			evr_waiter_aim(w);
-			s->nr_sleepers++;
-			ep->nr_sleepers++;
+			evr_count_sleeper(ep, 1);
 			__add_wait_queue_entry_tail(&s->sleepers, &w->entry);
 			evr_announce(ep->uring, ep->side);
 		}
@@ -484,8 +491,7 @@ int evr_wait(struct evr_endpoint *ep, const struct evering_enter *args)
 		spin_lock(&s->sleepers.lock);
 		if (!list_empty(&w.entry.entry)) {
 			list_del_init(&w.entry.entry);
-			s->nr_sleepers--;
-			ep->nr_sleepers--;
+			evr_count_sleeper(ep, -1);
 			evr_announce(uring, ep->side);
 		}
 		spin_unlock(&s->sleepers.lock);
