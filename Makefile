@@ -39,6 +39,8 @@ help:
 	@echo '  make icount   a blocking round trip against other IPC, in instructions'
 	@echo '  make test ARCH=arm64  the same in QEMU for arm64, cross-built'
 	@echo '  make test-long  thousands of kills on both kernels, about an hour'
+	@echo '  make test-debug  on kernels that find memory errors, locking mistakes, leaks and'
+	@echo '                   data races; builds them first, 20 minutes, once'
 	@echo '  make model    the protocol model, with the large bounds'
 	@echo '  make check-source  checkpatch, sparse, W=1, gcc, clang, cppcheck'
 	@echo '  make coverage lines and branches of the library that the tests run'

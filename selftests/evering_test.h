@@ -24,6 +24,10 @@
 
 #include "kselftest_harness.h"
 
+/* How long is too long is said in tests.vm: a debug kernel has more time. */
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT 240
+
 #define DEVICE		"/dev/evering"
 #define MS		1000000ULL
 

@@ -20,6 +20,10 @@ Steps, in this order, all of them by default:
 and, only if asked for (make test-long):
   long-6.1  thousands of kills and minutes of lies in QEMU on 6.1
   long-6.12 the same on 6.12
+and (make test-debug):
+  debug-kasan  kselftests on a kernel that finds memory errors, undefined
+            behaviour, locking mistakes and leaks, and planted ones
+  debug-kcsan  the same on a kernel that finds data races
 With ARCH=arm64 in the environment those for arm64; selftests/vm/arm64-skipped
 says which are not, and why.
 USAGE
@@ -29,6 +33,7 @@ case ${1:-} in -h|--help) usage; exit 0 ;; esac
 cd "$(dirname "$0")/.." || exit 1
 all="source unit model vm-6.1 vm-6.12 runner icount"
 long="long-6.1 long-6.12"
+debug="debug-kasan debug-kcsan"
 logs=build/test
 passed=0 failed=0 skipped=0
 steps=${*:-$all}
@@ -47,7 +52,7 @@ fi
 mkdir -p "$logs"
 
 for step in $steps; do
-	case " $all $long " in
+	case " $all $long $debug " in
 	*" $step "*) ;;
 	*) usage >&2; exit 2 ;;
 	esac

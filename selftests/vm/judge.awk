@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Reads results.log and console.log of one boot; see run.sh.
-# Variables: status (of QEMU), expected (programs that must have run).
+# Variables: status (of QEMU), expected (programs that must have run), debug (the
+# name of a debug kernel, or nothing).
 
 function fail(why) {
 	failed++
@@ -16,6 +17,26 @@ function finish() {
 	else if (told != plan)
 		fail(program ": " plan " tests announced, " told + 0 " results")
 	running = 0
+}
+
+# The state of a detector, read twice: with the module, and without.
+function expect_state(name, value) {
+	if (states[name] != 2)
+		fail(name " was not read")
+	if (name in wrong)
+		fail(name " is " wrong[name] " instead of " value)
+}
+
+BEGIN {
+	if (debug == "kasan") {
+		want["debug_locks"] = 1
+		want["leaks"] = 0
+	}
+	if (debug == "kcsan")
+		want["kcsan"] = 1
+	# A module from elsewhere, and nothing else.
+	if (debug)
+		want["taint"] = 4096
 }
 
 FILENAME ~ /results\.log$/ {
@@ -50,6 +71,10 @@ FILENAME ~ /results\.log$/ {
 	} else if (/^# REST /) {
 		rests++
 		fail(program ": " substr($0, 8))
+	} else if (/^# STATE /) {
+		states[$3]++
+		if ($4 != want[$3])
+			wrong[$3] = $4
 	} else if (/^# RMMOD ok/) {
 		unloaded = 1
 	} else if (/^# RMMOD /) {
@@ -63,14 +88,27 @@ FILENAME ~ /results\.log$/ {
 	next
 }
 
+# Both functions are named, with their modules.  The kernel has races of its own,
+# also where we call it.
+/BUG: KCSAN: / {
+	race = substr($0, index($0, "BUG: KCSAN: "))
+	if (race !~ /\[(evering|plant)\]/)
+		others++
+	else if (!races[race]++ && nr_races++ < 20)
+		fail("kernel log: " race)
+	next
+}
+
 # What the kernel says about itself; never said in a healthy run.
-/BUG:|WARNING:|Oops|KASAN|KCSAN|UBSAN|unreferenced object|INFO: task|INFO: rcu|possible .* detected|suspicious RCU|Call [Tt]race|refcount_t:|Kernel panic|general protection|[Uu]nable to handle|Internal error|SError|bad: scheduling|Bad page/ {
+/BUG:|BUG [a-z]|WARNING:|Oops|KASAN|UBSAN|unreferenced object|INFO: task|INFO: rcu|possible .* detected|suspicious RCU|Call [Tt]race|refcount_t:|Kernel panic|general protection|[Uu]nable to handle|Internal error|SError|bad: scheduling|Bad page|ODEBUG|LOCKUP|inconsistent lock|non-static key|locking correctness|kmemleak: .*disabled/ {
 	if (complaints++ < 5)
 		fail("kernel log: " $0)
 }
 
 END {
 	finish()
+	for (name in want)
+		expect_state(name, want[name])
 	if (exits != programs)
 		fail("a program did not end")
 	if (rests != programs)
@@ -83,5 +121,7 @@ END {
 		fail("the machine did not come to its end")
 	if (status != 33)
 		fail("QEMU ended with " status " instead of 33" (status == 124 || status == 137 ? ": a hang" : ""))
+	if (others)
+		print "data races of the kernel itself: " others
 	printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped
 }

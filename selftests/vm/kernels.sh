@@ -9,14 +9,17 @@ cache=${EVERING_CACHE:-${XDG_CACHE_HOME:-${HOME:-/var/tmp}/.cache}/evering}
 
 usage() {
 	cat <<USAGE
-usage: kernels.sh build 6.1|6.12	print the build directory (KDIR)
-       kernels.sh image 6.1|6.12	print the path of the bootable image
+usage: kernels.sh build KERNEL		print the build directory (KDIR)
+       kernels.sh image KERNEL		print the path of the bootable image
        kernels.sh sysroot		print where arm64's libraries and busybox are
        kernels.sh kselftest		print the directory of kselftest.h
        kernels.sh checkpatch		print the path of checkpatch.pl
 
-For x86-64, with ARCH=arm64 in the environment for arm64.  Downloads what is
-missing first.  The cache is \$EVERING_CACHE, now $cache.
+KERNEL is 6.1 or 6.12, which are Debian's, or kasan or kcsan, which are 6.12
+with what finds faults; see kasan.config and kcsan.config.  For x86-64, with
+ARCH=arm64 in the environment for arm64 (6.1 and 6.12 only).  Downloads what is
+missing first; kasan and kcsan are built then, which takes ten minutes each.
+The cache is \$EVERING_CACHE, now $cache.
 USAGE
 }
 
@@ -89,6 +92,74 @@ unpack() {
 	touch "$dir/.complete"
 }
 
+debug_failed() {
+	tail -n 20 "$new/log" >&2
+	die "cannot build the kernel $1"
+}
+
+debug_make() {
+	make -s -C "$new/src" O="$new/build" -j "$(nproc)" "$@" >>"$new/log" 2>&1
+}
+
+# Lines of the fragment that are not in the configuration: what an option depends
+# on may be missing, and nobody says so.
+debug_dropped() {
+	grep '^CONFIG_' "$new/fragment" | while read -r line; do
+		case $line in
+		*=n) ! grep -q "^${line%n}" "$new/build/.config" ;;
+		*) grep -qxF "$line" "$new/build/.config" ;;
+		esac || echo "$line"
+	done
+}
+
+# debug_kernel NAME: builds what is not there yet, and sets dir
+debug_kernel() {
+	here=$(cd "$(dirname "$0")" && pwd)
+	version=$(apt-cache show linux-source-6.12 2>/dev/null |
+		sed -n 's/^Version: //p' | head -n 1)
+	[ -n "$version" ] || die "no linux-source-6.12 here; is this Debian 12?"
+	# Another source or configuration is another kernel.
+	dir=$cache/debug-$1-$version-$(cat "$here/base.config" "$here/$1.config" |
+		sha256sum | cut -c 1-12)
+	[ ! -e "$dir/.complete" ] || return 0
+
+	new=$dir.$$
+	mkdir -p "$new/headers"
+	trap 'rm -rf "$new"' EXIT
+	trap 'exit 1' INT TERM
+	echo "kernels.sh: downloading linux-source-6.12 for the kernel $1" >&2
+	(cd "$new" && apt-get -qq -o APT::Sandbox::User=root download linux-source-6.12 >&2) ||
+		die "cannot download linux-source-6.12; try 'apt-get update'"
+	dpkg-deb --fsys-tarfile "$new"/*.deb | tar -xOf - --wildcards './usr/src/*.tar.xz' |
+		tar -xJf - -C "$new"
+	rm "$new"/*.deb
+	mv "$new"/linux-source-* "$new/src"
+
+	cat "$here/base.config" "$here/$1.config" >"$new/fragment"
+	KCONFIG_ALLCONFIG="$new/fragment" debug_make allnoconfig || debug_failed "$1"
+	dropped=$(debug_dropped)
+	[ -z "$dropped" ] || die "not in the configuration of $1:" $dropped
+
+	start=$(date +%s)
+	while sleep 60; do
+		echo "kernels.sh: building the kernel $1: $((($(date +%s) - start) / 60)) min," \
+			"$(find "$new/build" -name '*.o' | wc -l) objects" >&2
+	done &
+	progress=$!
+	trap 'kill $progress 2>/dev/null; rm -rf "$new"' EXIT
+	debug_make bzImage modules || debug_failed "$1"
+	kill $progress
+	# What a module is built with: 70 MB of more than 1 GB.
+	debug_make run-command KBUILD_RUN_COMMAND="\$(srctree)/scripts/package/install-extmod-build $new/headers" ||
+		debug_failed "$1"
+	cp "$new/build/.config" "$new/headers/"
+	cp "$new/build/arch/x86/boot/bzImage" "$new/build/System.map" "$new/"
+	rm -rf "$new/src" "$new/build" "$dir"
+	mv "$new" "$dir"
+	touch "$dir/.complete"
+	trap - EXIT INT TERM
+}
+
 series() {
 	case $1 in
 	6.1)	meta=cloud-$arch ;;
@@ -98,6 +169,16 @@ series() {
 }
 
 what=${1:-}
+case $what-${2:-} in
+build-kasan|build-kcsan)
+	debug_kernel "$2"
+	echo "$dir/headers"
+	exit ;;
+image-kasan|image-kcsan)
+	debug_kernel "$2"
+	echo "$dir/bzImage"
+	exit ;;
+esac
 case $what in
 build)
 	series "${2:-}"

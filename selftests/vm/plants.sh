@@ -1,13 +1,20 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Tests the runner: each planted fault must turn it red, for its own reason.
-# usage: plants.sh IMAGE MODULE PLANT-MODULE PROGRAM...   (vmexit among them)
+# usage: plants.sh [-k NAME] IMAGE MODULE PLANT-MODULE PROGRAM...
+# (vmexit among them; with -k, the detectors of a debug kernel, one a boot: the
+# first report turns others off)
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 case ${1:-} in
 -h|--help) sed -n 's/^# //p' "$0" | sed 1d; exit 0 ;;
 esac
-[ $# -ge 4 ] || { echo "usage: plants.sh IMAGE MODULE PLANT-MODULE PROGRAM..." >&2; exit 2; }
+debug=
+if [ "${1:-}" = -k ]; then
+	debug=$2
+	shift 2
+fi
+[ $# -ge 4 ] || { echo "usage: plants.sh [-k NAME] IMAGE MODULE PLANT-MODULE PROGRAM..." >&2; exit 2; }
 image=$1 module=$2 plant=$3
 shift 3
 tmp=$(mktemp -d)
@@ -25,12 +32,14 @@ check() {
 	fi
 }
 
-# boot SECONDS SCRIPT [MODULE]: sets $red
+# boot SECONDS [MODULE] <SCRIPT: sets $red
 boot() {
 	rm -rf "$tmp/out"
 	cat >"$tmp/script"
+	seconds=$1
+	[ -z "$debug" ] || seconds=$((seconds * 5))
 	red=1
-	"$here/run.sh" -q -t "$1" -o "$tmp/out" "$image" "${2:-$module}" "$tmp/script" \
+	"$here/run.sh" -q ${debug:+-k "$debug"} -t "$seconds" -o "$tmp/out" "$image" "${2:-$module}" "$tmp/script" \
 		"$plant" "$tmp/tap" "$tmp/leak" $programs >/dev/null || red=0
 }
 # seen PATTERN WHAT: the run was red, and for this reason
@@ -49,6 +58,22 @@ printf '#!/bin/sh\nfor line; do echo "$line"; done\n' >"$tmp/tap"
 printf '#!/bin/sh\necho 1..1\nevr-digest-server left >/dev/null 2>&1 &\nusleep 300000\necho ok 1\n' >"$tmp/leak"
 chmod +x "$tmp/tap" "$tmp/leak"
 
+finish() {
+	echo "$passed passed, $failed failed, 0 skipped"
+	[ "$failed" = 0 ]
+	exit
+}
+
+# plant HOW PATTERN WHAT [COMMAND]: the fault alone turns a boot red
+plant() {
+	boot 60 <<SCRIPT
+run 10 tap 1..1 "ok 1 good"
+${4:-}
+insmod /bin/plant.ko how=$1
+SCRIPT
+	seen "$2" "$3"
+}
+
 boot 60 <<'SCRIPT'
 run 10 tap 1..1 "ok 1 good"
 run 10 tap 1..2 "ok 1 good" "ok 2 # SKIP for a reason"
@@ -58,6 +83,39 @@ if [ "$red" = 1 ] && [ "$(tail -n 1 "$tmp/out/summary")" = "2 passed, 0 failed, 
 else
 	check 1 "a good run is green, and a skip is no pass"
 fi
+
+# The detectors of a debug kernel.
+log="kernel log: .*"
+case $debug in
+kasan)
+	plant bounds "${log}KASAN: slab-out-of-bounds" "a write behind an allocation"
+	plant vmalloc "${log}KASAN: vmalloc-out-of-bounds" "a write behind a mapping"
+	plant free "${log}KASAN: slab-use-after-free" "a write to freed memory"
+	plant leak "leaks is " "a leak"
+	plant list "${log}kernel BUG at lib/list_debug" "a broken list"
+	plant object "${log}ODEBUG: free active" "an object freed in use"
+	plant shift "${log}UBSAN: shift-out-of-bounds" "a shift too far"
+	plant index "${log}UBSAN: array-index-out-of-bounds" "an index too high"
+	plant atomic "${log}BUG: sleeping function" "sleep under a spinlock"
+	plant order "${log}possible circular locking" "locks in two orders"
+	plant softirq "${log}inconsistent lock state" "a lock that a softirq takes"
+	plant rcu "${log}suspicious RCU usage" "RCU without its lock"
+	plant preempt "${log}BUG: using smp_processor_id" "a CPU that may change"
+	# Sooner than in a test.
+	plant hung "${log}INFO: task plant.* blocked" "a task that hangs" \
+		"echo 5 >/proc/sys/kernel/hung_task_timeout_secs"
+	plant lockup "${log}BUG: soft lockup" "a CPU that hangs" \
+		"echo 3 >/proc/sys/kernel/watchdog_thresh"
+	plant lockdep "debug_locks is 0" "a lockdep that is off"
+	plant taint "taint is 4160" "a taint"
+	finish ;;
+kcsan)
+	plant race "${log}BUG: KCSAN: data-race in plant_racer" "a data race"
+	plant barrier "${log}BUG: KCSAN: data-race in plant_unlocker" "a missing barrier"
+	plant atomic "${log}BUG: sleeping function" "sleep under a spinlock"
+	plant taint "taint is 4160" "a taint"
+	finish ;;
+esac
 
 boot 60 <<'SCRIPT'
 run 10 tap 1..2 "ok 1 good" "not ok 2 bad"
@@ -98,5 +156,4 @@ boot 60 <<'SCRIPT'
 SCRIPT
 if [ "$red" = 0 ]; then check 0 "an empty run"; else check 1 "an empty run"; fi
 
-echo "$passed passed, $failed failed, 0 skipped"
-[ "$failed" = 0 ]
+finish

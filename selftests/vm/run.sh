@@ -8,7 +8,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 usage() {
 	cat <<USAGE
-usage: run.sh [-t SECONDS] [-o DIR] [-i] [-s] IMAGE MODULE SCRIPT PROGRAM...
+usage: run.sh [-t SECONDS] [-o DIR] [-k NAME] [-i] [-s] IMAGE MODULE SCRIPT PROGRAM...
 
 Boots IMAGE, loads MODULE, copies the PROGRAMs to /bin and sources SCRIPT,
 which calls "run SECONDS PROGRAM [ARGUMENT...]" for each kselftest, or
@@ -16,6 +16,8 @@ which calls "run SECONDS PROGRAM [ARGUMENT...]" for each kselftest, or
 
   -t SECONDS	the whole machine may take (default 600)
   -o DIR	for console.log, results.log and summary (default: temporary)
+  -k NAME	IMAGE is the debug kernel kasan or kcsan of kernels.sh: tests may
+		take longer, and its detectors are asked at the end
   -i		count instructions instead of time (QEMU -icount, one thread)
   -s		a shell instead of SCRIPT
   -q		show nothing but failures
@@ -24,15 +26,17 @@ The last line is "N passed, N failed, N skipped".  Exit status 0 only if
 something passed and nothing failed.  Failures are: a test, a missing result,
 a warning or worse in the kernel log, a counter of the module that does not
 come back to zero, a module that does not unload, and a machine that does not
-end by itself.
+end by itself.  On a debug kernel also a leak, another taint than that of a
+module from elsewhere, and a detector that is off.
 USAGE
 }
 
-limit=600 out= icount= shell= quiet=
-while getopts t:o:isqh opt; do
+limit=600 out= debug= icount= shell= quiet=
+while getopts t:o:k:isqh opt; do
 	case $opt in
 	t) limit=$OPTARG ;;
 	o) out=$OPTARG ;;
+	k) debug=$OPTARG ;;
 	i) icount=1 ;;
 	s) shell=1 ;;
 	q) quiet=1 ;;
@@ -87,9 +91,17 @@ kvm_works() {
 # --------------------------------------------------------------------- boot
 tty=ttyS0
 [ "${ARCH:-}" != arm64 ] || tty=ttyAMA0
-append="console=$tty panic=-1 oops=panic panic_on_warn=1 loglevel=7"
-append="$append rcupdate.rcu_cpu_stall_timeout=60 sysctl.kernel.panic_on_rcu_stall=1"
-append="$append sysctl.kernel.hung_task_panic=1 sysctl.kernel.hung_task_timeout_secs=60"
+append="console=$tty panic=-1 oops=panic loglevel=7"
+append="$append sysctl.kernel.panic_on_rcu_stall=1 sysctl.kernel.hung_task_panic=1"
+patience=60
+if [ "$debug" ]; then
+	patience=120
+	append="$append DEBUG=$debug SLOW=4 watchdog_thresh=30 pci=noacpi"
+fi
+append="$append rcupdate.rcu_cpu_stall_timeout=$patience"
+append="$append sysctl.kernel.hung_task_timeout_secs=$patience"
+# The kernel has races of its own, and for KCSAN each would be a warning.
+[ "$debug" = kcsan ] || append="$append panic_on_warn=1"
 cpu=max
 if [ "$icount" ]; then
 	accel="-accel tcg,thread=single -icount shift=0,sleep=off"
@@ -105,6 +117,7 @@ memory=1024
 if [ ! "$icount" ] && awk '/^MemAvailable:/ { exit $2 < 4194304 }' /proc/meminfo; then
 	memory=2048
 fi
+[ -z "$debug" ] || memory=$((memory + 1024))
 qemu="-smp 2 -m $memory -nodefaults -display none -no-reboot
 	-kernel $image -initrd $tmp/initrd.gz"
 if [ "${ARCH:-}" = arm64 ]; then
@@ -157,7 +170,7 @@ done
 
 # -------------------------------------------------------------------- judge
 sed -i 's/\r$//' "$results" "$console"
-awk -v status="$status" -v expected="$(grep -cE '^(run|skip) ' "$script")" -f "$here/judge.awk" \
+awk -v status="$status" -v debug="$debug" -v expected="$(grep -cE '^(run|skip) ' "$script")" -f "$here/judge.awk" \
 	"$results" "$console" >"$out/summary"
 if ! grep -q ' 0 failed' "$out/summary" || [ ! "$quiet" ]; then
 	grep '^FAILED' "$out/summary" || :
