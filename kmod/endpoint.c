@@ -51,20 +51,21 @@ static int evr_enter(struct evr_endpoint *ep, void __user *uarg)
 	    (!uring->layout.geometry.entries[ep->side] ||
 	     (uring->side[peer].many && !evr_has_claims(uring, ep->side))))
 		return -EINVAL;
-	/* Whoever waits with others gets one at a time, and has others. */
-	if (ep->owner ? (args.flags & EVERING_ENTER_WAIT) &&
-			args.min_complete != 1 :
-			args.flags & EVERING_ENTER_WAKE_OWN)
+	wait = args.flags & (EVERING_ENTER_WAIT | EVERING_ENTER_WAIT_SPACE);
+	if (ep->owner) {
+		/* Whoever waits with others gets one at a time. */
+		if ((args.flags & EVERING_ENTER_WAIT) && args.min_complete != 1)
+			return -EINVAL;
+		/* Only of who has mapped it do we learn of his death. */
+		if (wait && !READ_ONCE(ep->mapped))
+			return -EBADFD;
+	} else if (args.flags & EVERING_ENTER_WAKE_OWN) {
 		return -EINVAL;
-	/* Only of who has mapped it do we learn when it dies with what it got. */
-	if ((args.flags & (EVERING_ENTER_WAIT | EVERING_ENTER_WAIT_SPACE)) &&
-	    ep->owner && !READ_ONCE(ep->mapped))
-		return -EBADFD;
+	}
 	ret = evr_endpoint_check(ep);
 	if (ret)
 		return ret;
 
-	wait = args.flags & (EVERING_ENTER_WAIT | EVERING_ENTER_WAIT_SPACE);
 	if (args.flags & EVERING_ENTER_WAKE_PEER)
 		evr_doorbell(uring, peer, wait);
 	if (args.flags & EVERING_ENTER_WAKE_OWN)

@@ -26,27 +26,6 @@ static struct evr_words evr_own_words(const struct evr_uring *uring,
 
 /* ----------------------------------------------- a ring that nobody claims from */
 
-/* A stamp that says more than "not yet". */
-static bool evr_stamp_ready(const struct evr_words *stamps, u64 pos)
-{
-	/* pairs with the library's release of the stamp */
-	u64 stamp = smp_load_acquire(evr_word_at(stamps, pos));
-
-	return evering_judge(stamp, evering_lap(pos, stamps->shift)) !=
-	       EVERING_SLOT_NOT_YET;
-}
-
-/*
- * A single producer commits in order, so the last of @wanted tells of all.  The
- * first is asked too, after it: to a caller that looks at @pos, a liar must not
- * seem ready for ever.
- */
-static bool evr_stamps_ready(const struct evr_words *stamps, u64 pos, u32 wanted)
-{
-	return evr_stamp_ready(stamps, pos + wanted - 1) &&
-	       (wanted == 1 || evr_stamp_ready(stamps, pos));
-}
-
 /* Room before a consumer that gives back in order. */
 static bool evr_head_ready(const struct evr_uring *uring, unsigned int ring,
 			   u64 pos)
@@ -113,13 +92,13 @@ static bool evr_news_at(const struct evr_uring *uring, unsigned int side,
 			bool space, u64 pos)
 {
 	unsigned int ring = evr_ring_of(side, space);
-	struct evr_words stamps = evr_stamps(uring, ring);
-	struct evr_words claims;
+	struct evr_words stamps, claims;
 	struct evr_slot slot;
 
 	if (!evr_has_claims(uring, ring))
 		return space ? evr_head_ready(uring, ring, pos) :
-			       evr_stamp_ready(&stamps, pos);
+			       evr_stamp_ready(uring, ring, pos);
+	stamps = evr_stamps(uring, ring);
 	claims = evr_claims(uring, ring);
 	slot = evr_slot_at(&stamps, &claims, pos);
 	return space ? evr_slot_free(&slot) : evr_slot_full(&slot);
@@ -202,11 +181,9 @@ unsigned int evr_news(struct evr_uring *uring, unsigned int side, bool space,
 bool evr_entries_ready(const struct evr_uring *uring, unsigned int side, u64 pos,
 		       u32 wanted)
 {
-	const struct evr_words stamps = evr_stamps(uring, !side);
-
 	if (uring->side[side].shared)
 		return evr_shared_ready(uring, side, false);
-	return evr_stamps_ready(&stamps, pos, wanted);
+	return evr_stamps_ready(uring, !side, pos, wanted);
 }
 
 /**

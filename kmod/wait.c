@@ -13,7 +13,7 @@
 #include <linux/sched/signal.h>
 
 #include "compat.h"
-#include "internal.h"
+#include "words.h"
 #include "trace.h"
 
 /*
@@ -52,7 +52,11 @@ static unsigned int evr_ready(const struct evr_endpoint *ep,
 {
 	unsigned int ready = 0;
 
-	if (args->flags & EVERING_ENTER_WAIT) {
+	/* Alone on its side, it has no name there. */
+	if ((args->flags & EVERING_ENTER_WAIT) && !ep->owner) {
+		if (evr_stamps_ready(ep->uring, !ep->side, args->wait_pos, wanted))
+			ready |= EVERING_READY_ENTRIES;
+	} else if (args->flags & EVERING_ENTER_WAIT) {
 		if (evr_entries_ready(ep->uring, ep->side, args->wait_pos, wanted))
 			ready |= EVERING_READY_ENTRIES;
 		if (evr_orphans(ep->uring, ep->side, 1))
@@ -74,7 +78,6 @@ static int evr_look(const struct evr_endpoint *ep,
 		    const struct evering_enter *args)
 {
 	struct evr_uring *uring = ep->uring;
-	const struct evr_side *side = &uring->side[ep->side];
 	const struct evr_side *peer = &uring->side[!ep->side];
 	const struct evering_control *control = peer->control;
 	bool space = args->flags & EVERING_ENTER_WAIT_SPACE;
@@ -93,7 +96,8 @@ static int evr_look(const struct evr_endpoint *ep,
 	if (no_room)
 		ready &= ~EVERING_READY_SPACE;
 	/* Others of the own side may have closed it. */
-	if (side->shared && space && READ_ONCE(side->control->closed))
+	if (space && ep->owner &&
+	    READ_ONCE(uring->side[ep->side].control->closed))
 		return -ESHUTDOWN;
 	if (ready)
 		return ready;
@@ -111,6 +115,18 @@ static int evr_look(const struct evr_endpoint *ep,
 	    evr_leased(uring, ep->side, ep->owner))
 		return 0;
 	return -ESHUTDOWN;
+}
+
+/*
+ * All that one who is alone on his side waits for?  Then nothing else counts, and a
+ * doorbell is rung because it is so.
+ */
+static bool evr_all_there(const struct evr_endpoint *ep,
+			  const struct evering_enter *args)
+{
+	return !(args->flags & EVERING_ENTER_WAIT_SPACE) &&
+	       evr_stamps_ready(ep->uring, !ep->side, args->wait_pos,
+				args->min_complete);
 }
 
 /* ------------------------------------------------------- words and doorbell */
@@ -170,10 +186,8 @@ static int evr_give(struct evr_bell *bell, u32 flags)
 }
 
 /* evr_doorbell() and fdinfo read the number of a side without its lock. */
-static void evr_count_sleeper(struct evr_endpoint *ep, int by)
+static void evr_count_sleeper(struct evr_side *s, struct evr_endpoint *ep, int by)
 {
-	struct evr_side *s = &ep->uring->side[ep->side];
-
 	lockdep_assert_held(&s->sleepers.lock);
 	WRITE_ONCE(s->nr_sleepers, s->nr_sleepers + by);
 	ep->nr_sleepers += by;
@@ -186,25 +200,30 @@ static int evr_wake_one(struct wait_queue_entry *entry, unsigned int mode,
 	struct evr_waiter *w = container_of(entry, struct evr_waiter, entry);
 	struct evr_endpoint *ep = w->ep;
 	struct evr_side *s = &ep->uring->side[ep->side];
-	struct evr_bell *bell = key, before = {};
+	struct evr_bell *bell = key, before;
 
-	w->found = 0;
-	if (bell) {
+	if (!bell) {
+		w->found = 0;
+	} else if (likely(!ep->owner)) {
+		w->found = evr_all_there(ep, w->args) ? EVERING_READY_ENTRIES :
+							evr_look(ep, w->args);
+		if (!w->found)
+			return 0;
+	} else {
 		before = *bell;
 		/* All that there is has been given: nobody behind gets any. */
-		if (s->shared && !bell->entries && !bell->orphans && !bell->space)
+		if (!bell->entries && !bell->orphans && !bell->space)
 			return -1;
-		w->found = s->shared ? evr_give(bell, w->args->flags) :
-				     evr_look(ep, w->args);
+		w->found = evr_give(bell, w->args->flags);
 		if (!w->found)
 			return 0;
 	}
-	evr_count_sleeper(ep, -1);
+	evr_count_sleeper(s, ep, -1);
 	/* Takes the entry off the list; after that @w and @ep may be gone. */
 	if (!autoremove_wake_function(entry, mode, flags, NULL)) {
 		/* It runs already, and looks for itself. */
-		evr_count_sleeper(ep, 1);
-		if (bell)
+		evr_count_sleeper(s, ep, 1);
+		if (bell && ep->owner)
 			*bell = before;
 		return 0;
 	}
@@ -279,7 +298,7 @@ void evr_doorbell(struct evr_uring *uring, unsigned int side, bool sync)
 	else
 		__wake_up_locked_key(&s->sleepers, TASK_NORMAL, &bell);
 	evr_announce(uring, side);
-	polled = evr_disarm_pollers(uring, side);
+	polled = s->poll_armed && evr_disarm_pollers(uring, side);
 	spin_unlock(&s->sleepers.lock);
 
 	/*
@@ -369,7 +388,7 @@ static void evr_waiter_aim(struct evr_waiter *w)
 	const struct evering_enter *args = w->args;
 	struct evr_uring *uring = w->ep->uring;
 	unsigned int side = w->ep->side;
-	bool shared = uring->side[side].shared;
+	bool shared = w->ep->owner;
 
 	w->wake_at = EVERING_NOBODY;
 	w->space_at = EVERING_NOBODY;
@@ -377,7 +396,7 @@ static void evr_waiter_aim(struct evr_waiter *w)
 		w->wake_at = shared ? evr_walked(uring, side, false) :
 				    args->wait_pos;
 		/* Of many producers, the first entry may come last. */
-		if (!uring->side[!side].shared)
+		if (args->min_complete > 1 && !uring->side[!side].shared)
 			w->wake_at += args->min_complete - 1;
 	}
 	if (args->flags & EVERING_ENTER_WAIT_SPACE)
@@ -407,7 +426,7 @@ static int evr_enqueue(struct evr_side *s, struct evr_waiter *w)
 			ret = -EBUSY;
 		} else {
 			evr_waiter_aim(w);
-			evr_count_sleeper(ep, 1);
+			evr_count_sleeper(s, ep, 1);
 			__add_wait_queue_entry_tail(&s->sleepers, &w->entry);
 			evr_announce(ep->uring, ep->side);
 		}
@@ -491,12 +510,12 @@ int evr_wait(struct evr_endpoint *ep, const struct evering_enter *args)
 		spin_lock(&s->sleepers.lock);
 		if (!list_empty(&w.entry.entry)) {
 			list_del_init(&w.entry.entry);
-			evr_count_sleeper(ep, -1);
+			evr_count_sleeper(s, ep, -1);
 			evr_announce(uring, ep->side);
 		}
 		spin_unlock(&s->sleepers.lock);
 	}
-	if (ret < 0 && s->shared)
+	if (ret < 0 && ep->owner)
 		evr_pass_on(uring, ep->side);
 	return ret;
 }

@@ -98,4 +98,38 @@ static inline bool evr_walk(const struct evr_words *w, u64 *pos)
 	return false;
 }
 
+/*
+ * A stamp that says more than "not yet", at @pos of the ring that @producer fills?
+ * The usual look of a usual sleeper, so it is short.
+ */
+static inline bool evr_stamp_ready(const struct evr_uring *uring,
+				   unsigned int producer, u64 pos)
+{
+	const struct evering_layout *layout = &uring->layout;
+	u64 mask = layout->geometry.entries[producer] - 1;
+	u64 offset = layout->slots_offset[producer] +
+		     (pos & mask) * layout->geometry.slot_size[producer];
+	u64 *stamp = evr_word(evr_own_section(uring, producer), offset);
+
+	/*
+	 * The AND bounds the index, for speculation too.  Pairs with the
+	 * library's release of the stamp.
+	 */
+	return evering_judge(smp_load_acquire(stamp),
+			     evering_lap(pos, uring->shift[producer])) !=
+	       EVERING_SLOT_NOT_YET;
+}
+
+/*
+ * A single producer commits in order, so the last of @wanted tells of all.  The
+ * first is asked too, after it: to a caller that looks at @pos, a liar must not
+ * seem ready for ever.
+ */
+static inline bool evr_stamps_ready(const struct evr_uring *uring,
+				    unsigned int producer, u64 pos, u32 wanted)
+{
+	return evr_stamp_ready(uring, producer, pos + wanted - 1) &&
+	       (wanted == 1 || evr_stamp_ready(uring, producer, pos));
+}
+
 #endif /* _EVERING_WORDS_H */
