@@ -8,6 +8,7 @@
 
 #include "evering_test.h"
 #include "processes.h"
+#include "queue_sleepers.h"
 
 #define ENTRIES	64U
 #define BOTH	(EVERING_QUEUE_PUSH | EVERING_QUEUE_POP)
@@ -104,33 +105,6 @@ static inline bool counted(struct evering_queue *q, uint64_t healed,
 		       h[0], h[1], r[0], r[1], l[0], l[1]);
 	munmap((void *)(uintptr_t)header, getpagesize());
 	return same;
-}
-
-/* Who sleeps on a side, in all processes. */
-static inline int asleep_on(struct evering_queue *q, char side)
-{
-	char path[64], line[256];
-	int found = -1;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d",
-		 evering_queue_fd(q, EVERING_QUEUE_POP));
-	f = fopen(path, "r");
-	while (f && fgets(line, sizeof(line), f))
-		if (!strncmp(line, "side-", 5) && line[5] == side)
-			sscanf(strstr(line, "sleepers="), "sleepers=%d", &found);
-	if (f)
-		fclose(f);
-	return found;
-}
-
-static inline bool all_asleep(struct evering_queue *q, char side, int n)
-{
-	int i;
-
-	for (i = 0; i < 1000 && asleep_on(q, side) != n; i++)
-		sleep_ms(5);
-	return asleep_on(q, side) == n;
 }
 
 /* How often a process has gone to sleep: who was woken for nothing sleeps again. */

@@ -7,6 +7,7 @@
 
 #include "evering_test.h"
 #include "processes.h"
+#include "queue_sleepers.h"
 
 #define NAME	"test.queue"
 #define ENTRIES	64U
@@ -243,34 +244,6 @@ static void *push_one(void *arg)
 	return (void *)(intptr_t)evering_queue_push(arg, &item);
 }
 
-/* fdinfo says who sleeps. */
-static int sleepers(struct evering_queue *q, unsigned int access, char side)
-{
-	char path[64], line[256];
-	int found = -1;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d",
-		 evering_queue_fd(q, access));
-	f = fopen(path, "r");
-	while (f && fgets(line, sizeof(line), f))
-		if (!strncmp(line, "side-", 5) && line[5] == side)
-			sscanf(strstr(line, "sleepers="), "sleepers=%d", &found);
-	if (f)
-		fclose(f);
-	return found;
-}
-
-static bool all_asleep(struct evering_queue *q, unsigned int access, char side,
-		       int n)
-{
-	int i;
-
-	for (i = 0; i < 1000 && sleepers(q, access, side) != n; i++)
-		sleep_ms(5);
-	return sleepers(q, access, side) == n;
-}
-
 TEST_F(queue, each_entry_wakes_one)
 {
 	pthread_t thread[4];
@@ -279,14 +252,14 @@ TEST_F(queue, each_entry_wakes_one)
 
 	for (i = 0; i < 4; i++)
 		ASSERT_EQ(0, pthread_create(&thread[i], NULL, pop_one, self->q));
-	ASSERT_TRUE(all_asleep(self->q, EVERING_QUEUE_POP, 'b', 4));
+	ASSERT_TRUE(all_asleep(self->q, 'b', 4));
 	ASSERT_EQ(0, try_push(self->q, 1));
-	ASSERT_TRUE(all_asleep(self->q, EVERING_QUEUE_POP, 'b', 3));
+	ASSERT_TRUE(all_asleep(self->q, 'b', 3));
 	sleep_ms(50);
-	EXPECT_EQ(3, sleepers(self->q, EVERING_QUEUE_POP, 'b'));
+	EXPECT_EQ(3, asleep_on(self->q, 'b'));
 	ASSERT_EQ(0, try_push(self->q, 2));
 	ASSERT_EQ(0, try_push(self->q, 4));
-	ASSERT_TRUE(all_asleep(self->q, EVERING_QUEUE_POP, 'b', 1));
+	ASSERT_TRUE(all_asleep(self->q, 'b', 1));
 	ASSERT_EQ(0, evering_queue_shutdown(self->q));
 	for (i = 0; i < 4; i++) {
 		pthread_join(thread[i], &got);
@@ -305,11 +278,11 @@ TEST_F(queue, each_room_wakes_one)
 		ASSERT_EQ(0, try_push(self->q, i));
 	for (i = 0; i < 3; i++)
 		ASSERT_EQ(0, pthread_create(&thread[i], NULL, push_one, self->q));
-	ASSERT_TRUE(all_asleep(self->q, EVERING_QUEUE_PUSH, 'a', 3));
+	ASSERT_TRUE(all_asleep(self->q, 'a', 3));
 	EXPECT_EQ(0, try_pop(self->q));
-	ASSERT_TRUE(all_asleep(self->q, EVERING_QUEUE_PUSH, 'a', 2));
+	ASSERT_TRUE(all_asleep(self->q, 'a', 2));
 	sleep_ms(50);
-	EXPECT_EQ(2, sleepers(self->q, EVERING_QUEUE_PUSH, 'a'));
+	EXPECT_EQ(2, asleep_on(self->q, 'a'));
 	EXPECT_EQ(1, try_pop(self->q));
 	EXPECT_EQ(2, try_pop(self->q));
 	for (i = 0; i < 3; i++) {
@@ -320,6 +293,46 @@ TEST_F(queue, each_room_wakes_one)
 		ASSERT_EQ(i, try_pop(self->q));
 	for (i = 0; i < 3; i++)
 		ASSERT_EQ(77, try_pop(self->q));
+}
+
+struct numbered_push {
+	struct evering_queue *q;
+	uint64_t number;
+};
+
+static void *push_numbered(void *arg)
+{
+	const struct numbered_push *push = arg;
+	struct item item = { .number = push->number };
+
+	return (void *)(intptr_t)evering_queue_push(push->q, &item);
+}
+
+/* Who has waited longest for room is the first to get it. */
+TEST_F(queue, room_is_given_in_the_order_of_waiting)
+{
+	struct numbered_push push[8];
+	pthread_t thread[8];
+	void *got;
+	int i;
+
+	for (i = 0; i < ENTRIES; i++)
+		ASSERT_EQ(0, try_push(self->q, i));
+	for (i = 0; i < 8; i++) {
+		push[i] = (struct numbered_push){ self->q, 100 + i };
+		ASSERT_EQ(0, pthread_create(&thread[i], NULL, push_numbered, &push[i]));
+		ASSERT_TRUE(all_asleep(self->q, 'a', i + 1));
+	}
+	for (i = 0; i < 8; i++) {
+		EXPECT_EQ(i, try_pop(self->q));
+		pthread_join(thread[i], &got);
+		EXPECT_EQ(0, (intptr_t)got);
+		EXPECT_EQ(7 - i, asleep_on(self->q, 'a'));
+	}
+	for (i = 8; i < ENTRIES; i++)
+		ASSERT_EQ(i, try_pop(self->q));
+	for (i = 0; i < 8; i++)
+		ASSERT_EQ(100 + i, try_pop(self->q));
 }
 
 TEST_F(queue, poll_tells_of_entries_and_of_room)
@@ -380,14 +393,14 @@ TEST_F(queue, the_end_waits_for_who_was_before_it)
 		ASSERT_EQ(0, try_push(self->q, i));
 	ASSERT_EQ(0, pthread_create(&pop, NULL, pop_one, self->q));
 	ASSERT_EQ(0, pthread_create(&push, NULL, push_one, self->q));
-	ASSERT_TRUE(all_asleep(self->q, EVERING_QUEUE_POP, 'b', 1));
-	ASSERT_TRUE(all_asleep(self->q, EVERING_QUEUE_POP, 'a', 1));
+	ASSERT_TRUE(all_asleep(self->q, 'b', 1));
+	ASSERT_TRUE(all_asleep(self->q, 'a', 1));
 	ASSERT_EQ(0, evering_queue_shutdown(self->q));
 	pthread_join(push, &got);
 	EXPECT_EQ(-ESHUTDOWN, (intptr_t)got);
 	/* It sleeps on, and does not go round. */
 	sleep_ms(50);
-	EXPECT_TRUE(all_asleep(self->q, EVERING_QUEUE_POP, 'b', 1));
+	EXPECT_TRUE(all_asleep(self->q, 'b', 1));
 	((struct item *)slot.item)->number = 1234;
 	ASSERT_EQ(0, evering_queue_commit(self->q, &slot));
 	pthread_join(pop, &got);
@@ -444,10 +457,10 @@ TEST_F(queue, the_last_item_ends_the_wait_of_all)
 	ASSERT_EQ(0, evering_queue_reserve(self->q, &slot));
 	for (i = 0; i < 2; i++)
 		ASSERT_EQ(0, pthread_create(&pop[i], NULL, pop_one, self->q));
-	ASSERT_TRUE(all_asleep(self->q, EVERING_QUEUE_POP, 'b', 2));
+	ASSERT_TRUE(all_asleep(self->q, 'b', 2));
 	ASSERT_EQ(0, evering_queue_shutdown(self->q));
 	sleep_ms(50);
-	ASSERT_TRUE(all_asleep(self->q, EVERING_QUEUE_POP, 'b', 2));
+	ASSERT_TRUE(all_asleep(self->q, 'b', 2));
 	((struct item *)slot.item)->number = 1234;
 	ASSERT_EQ(0, evering_queue_commit(self->q, &slot));
 	for (i = 0; i < 2; i++)
