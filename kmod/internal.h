@@ -309,8 +309,7 @@ void evr_endpoint_die(struct evr_endpoint *ep);
 /* ready.c */
 unsigned int evr_news(struct evr_uring *uring, unsigned int side, bool space,
 		      unsigned int most);
-bool evr_entries_ready(const struct evr_uring *uring, unsigned int side, u64 pos,
-		       u32 wanted);
+bool evr_entries_ready(const struct evr_uring *uring, unsigned int side, u64 pos);
 bool evr_room_ready(const struct evr_uring *uring, unsigned int side, u64 pos);
 u64 evr_walked(const struct evr_uring *uring, unsigned int side, bool space);
 bool evr_being_written(const struct evr_uring *uring, unsigned int side, u64 pos);

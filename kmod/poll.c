@@ -111,7 +111,7 @@ __poll_t evr_poll(struct file *file, struct poll_table_struct *table)
 		mask |= EPOLLOUT;
 	if (READ_ONCE(ep->dead))
 		mask |= EPOLLERR;
-	if (takes && (evr_entries_ready(uring, ep->side, head, 1) ||
+	if (takes && (evr_entries_ready(uring, ep->side, head) ||
 		      evr_orphans(uring, ep->side, 1)))
 		mask |= EPOLLIN;
 	if (makes && evr_room_ready(uring, ep->side, tail))

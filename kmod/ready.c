@@ -170,20 +170,18 @@ unsigned int evr_news(struct evr_uring *uring, unsigned int side, bool space,
 }
 
 /**
- * evr_entries_ready() - may a call that takes entries succeed now?
+ * evr_entries_ready() - may a call that takes an entry succeed now?
  * @uring:	the uring
  * @side:	the side that takes
  * @pos:	where it stands; ignored where it is shared
- * @wanted:	how many; 1 where it is shared
  *
  * Return: whether it may.
  */
-bool evr_entries_ready(const struct evr_uring *uring, unsigned int side, u64 pos,
-		       u32 wanted)
+bool evr_entries_ready(const struct evr_uring *uring, unsigned int side, u64 pos)
 {
 	if (uring->side[side].shared)
 		return evr_shared_ready(uring, side, false);
-	return evr_stamps_ready(uring, !side, pos, wanted);
+	return evr_stamp_ready(uring, !side, pos);
 }
 
 /**

@@ -32,7 +32,7 @@
  * @args:	what it waits for
  * @wake_at:	when the doorbell is due for its entries, or EVERING_NOBODY
  * @space_at:	and for its room
- * @found:	what evr_look() said to whoever woke it; valid once @entry is off
+ * @found:	what whoever woke it has seen, or given to it; valid once @entry is off
  *		the list, 0 for "look again"
  */
 struct evr_waiter {
@@ -57,7 +57,7 @@ static unsigned int evr_ready(const struct evr_endpoint *ep,
 		if (evr_stamps_ready(ep->uring, !ep->side, args->wait_pos, wanted))
 			ready |= EVERING_READY_ENTRIES;
 	} else if (args->flags & EVERING_ENTER_WAIT) {
-		if (evr_entries_ready(ep->uring, ep->side, args->wait_pos, wanted))
+		if (evr_entries_ready(ep->uring, ep->side, args->wait_pos))
 			ready |= EVERING_READY_ENTRIES;
 		if (evr_orphans(ep->uring, ep->side, 1))
 			ready |= EVERING_READY_ORPHANS;
@@ -185,12 +185,14 @@ static int evr_give(struct evr_bell *bell, u32 flags)
 	return given;
 }
 
-/* evr_doorbell() and fdinfo read the number of a side without its lock. */
-static void evr_count_sleeper(struct evr_side *s, struct evr_endpoint *ep, int by)
+/*
+ * A sleeper more or less.  evr_doorbell() and fdinfo read it without the lock: it may
+ * be too high for a moment, but never too low, or an orphan would wake nobody.
+ */
+static void evr_count_sleeper(struct evr_side *s, int by)
 {
 	lockdep_assert_held(&s->sleepers.lock);
 	WRITE_ONCE(s->nr_sleepers, s->nr_sleepers + by);
-	ep->nr_sleepers += by;
 }
 
 /* The doorbell's @key is set; with NULL everybody wakes and looks. */
@@ -218,15 +220,16 @@ static int evr_wake_one(struct wait_queue_entry *entry, unsigned int mode,
 		if (!w->found)
 			return 0;
 	}
-	evr_count_sleeper(s, ep, -1);
+	ep->nr_sleepers--;
 	/* Takes the entry off the list; after that @w and @ep may be gone. */
 	if (!autoremove_wake_function(entry, mode, flags, NULL)) {
 		/* It runs already, and looks for itself. */
-		evr_count_sleeper(s, ep, 1);
+		ep->nr_sleepers++;
 		if (bell && ep->owner)
 			*bell = before;
 		return 0;
 	}
+	evr_count_sleeper(s, -1);
 	if (bell)
 		bell->woken++;
 	return 1;
@@ -426,7 +429,8 @@ static int evr_enqueue(struct evr_side *s, struct evr_waiter *w)
 			ret = -EBUSY;
 		} else {
 			evr_waiter_aim(w);
-			evr_count_sleeper(s, ep, 1);
+			ep->nr_sleepers++;
+			evr_count_sleeper(s, 1);
 			__add_wait_queue_entry_tail(&s->sleepers, &w->entry);
 			evr_announce(ep->uring, ep->side);
 		}
@@ -510,7 +514,8 @@ int evr_wait(struct evr_endpoint *ep, const struct evering_enter *args)
 		spin_lock(&s->sleepers.lock);
 		if (!list_empty(&w.entry.entry)) {
 			list_del_init(&w.entry.entry);
-			evr_count_sleeper(s, ep, -1);
+			ep->nr_sleepers--;
+			evr_count_sleeper(s, -1);
 			evr_announce(uring, ep->side);
 		}
 		spin_unlock(&s->sleepers.lock);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The words of slots that many write: used by ready.c and heal.c. */
+/* The words of slots, stamps and claims: used by ready.c, wait.c and heal.c. */
 #ifndef _EVERING_WORDS_H
 #define _EVERING_WORDS_H
 

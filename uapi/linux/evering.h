@@ -775,13 +775,13 @@ EVERING_SIZE_IS(struct evering_accept, 144);
  * struct evering_enter - EVERING_IOC_ENTER: wake the peer, sleep, or both
  * @size:	sizeof(struct evering_enter)
  * @flags:	EVERING_ENTER_*
- * @wait_pos:	WAIT: the position that the caller will take next; any where its
- *		side is many
+ * @wait_pos:	WAIT: the position that the caller will take next; any where it has
+ *		an owner, see struct evering_info
  * @space_pos:	WAIT_SPACE: the position that the caller will commit next; any
- *		where its side is many
+ *		where it has an owner
  * @deadline:	CLOCK_MONOTONIC nanoseconds, or EVERING_NO_DEADLINE
  * @min_complete: WAIT: entries wanted from @wait_pos on, 1 to entries; 1 where
- *		the caller's side is many
+ *		the caller has an owner
  * @generation:	WAIT*: the peer's generation as last seen
  *
  * Returns EVERING_READY_* bits, 0 where it was not asked to wait; with both
@@ -794,7 +794,7 @@ EVERING_SIZE_IS(struct evering_accept, 144);
  * own side has ended that of this side (WAIT_SPACE);
  * -ECONNRESET: another life of the peer; -EBUSY: too many threads of this
  * side sleep already; -ETIME: the deadline; -EINTR: a
- * signal; -EBADFD: this endpoint is dead, or one of many and not mapped; -EPERM:
+ * signal; -EBADFD: this endpoint is dead, or has an owner and is not mapped; -EPERM:
  * it belongs to another process.  Success beats time-out and signal.
  */
 struct evering_enter {
@@ -876,7 +876,7 @@ EVERING_SIZE_IS(struct evering_dup, 8);
  * @mode:	out: as created
  * @read_only:	out: 1 where no section may be mapped to write
  * @owner:	out: what this endpoint writes into the words of slots, 1 to
- *		EVERING_MAX_OWNER where its side is many, else 0.  Given to another
+ *		EVERING_MAX_OWNER where many share its positions, else 0.  Given to another
  *		only when what this one has left is healed
  * @uring_flags: out: EVERING_URING_* that are not clear from @kind
  * @token:	out
