@@ -170,8 +170,11 @@ static void evr_heal_consumer(struct evr_heal *heal)
 				       evering_word(lap, 1, heal->owner,
 						    EVERING_IDLE));
 		}
-		/* It may have been taken again: then it is one slot. */
-		count = evr_word_slots(claims, first);
+		/*
+		 * Others take its count for all of them.  As a lease, those behind it
+		 * may be ORPHANs by now.  It may have been taken again: then it is one.
+		 */
+		count = heal->lease ? 1 : evr_word_slots(claims, first);
 		evr_heal_claim(heal, pos, first,
 			       evering_word(evering_lap(pos, claims->shift),
 					    count, heal->owner, EVERING_IDLE));

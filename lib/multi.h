@@ -11,7 +11,8 @@
  *
  * A claim is of a run of slots.  Only its first word says RESERVED or TAKEN, and
  * that word is the last to say COMMITTED or IDLE: the run is accepted, or given
- * back, as a whole by that one store.
+ * back, as a whole by that one store.  So whoever looks for a run asks the first
+ * word, and takes its count for the others: their lines may be the other side's.
  *
  * Which access pairs with which
  *
@@ -30,8 +31,8 @@
 
 #include "ring.h"
 
-/* Claims that a producer looks at in advance: some cache lines. */
-#define MULTI_AHEAD	64U
+/* Slots that a producer asks about in advance, and most that it claims at a time. */
+#define MULTI_AHEAD	EVERING_MAX_COUNT
 
 /**
  * struct multi_ring - a ring as seen from a side that is many
@@ -138,6 +139,25 @@ static inline bool multi_claim_idle(const struct multi_ring *r, uint64_t pos,
 }
 
 /*
+ * Slots from @pos on, at most @most, of which the entry of the lap before has been
+ * given back.
+ */
+static inline unsigned int multi_idle(const struct multi_ring *r, uint64_t pos,
+				      unsigned int most)
+{
+	unsigned int n = 0;
+
+	while (n < most) {
+		uint64_t word = load_acquire(multi_claim(r, pos + n));
+
+		if (!multi_claim_idle(r, pos + n, word))
+			return n;
+		n += evering_word_count(word);
+	}
+	return most;
+}
+
+/*
  * Up to where slots were given back, as far as is known.  What was given back stays
  * so until somebody of our side has claimed the slot, and then its stamp says so.
  * So one looks further than one needs to: each look takes a line from the consumer
@@ -148,7 +168,6 @@ static inline uint64_t multi_room_end(struct multi_ring *r, uint64_t pos,
 {
 	/* pairs with the store below, by another thread */
 	uint64_t end = load_acquire(&r->room);
-	uint64_t most = pos + (wanted > MULTI_AHEAD ? wanted : MULTI_AHEAD);
 
 	if (likely((int64_t)(end - pos) >= (int64_t)wanted))
 		return end;
@@ -159,11 +178,13 @@ static inline uint64_t multi_room_end(struct multi_ring *r, uint64_t pos,
 		if (end - pos > r->g.entries)
 			return pos;
 	} else {
+		/* A lie must not reach further than the ring does. */
+		uint64_t ahead = r->g.entries < MULTI_AHEAD ? r->g.entries :
+							      MULTI_AHEAD;
+
 		if ((int64_t)(end - pos) < 0)
 			end = pos;
-		while (end != most &&
-		       multi_claim_idle(r, end, load_acquire(multi_claim(r, end))))
-			end++;
+		end += multi_idle(r, end, (unsigned int)(pos + ahead - end));
 	}
 	/* Another thread may know more, or less. */
 	store_release(&r->room, end);
@@ -178,17 +199,20 @@ static inline uint64_t multi_room_end(struct multi_ring *r, uint64_t pos,
 static inline unsigned int multi_room(struct multi_ring *r, uint64_t pos,
 				      unsigned int wanted)
 {
-	uint64_t end = multi_room_end(r, pos, wanted);
+	uint64_t end = multi_room_end(r, pos, wanted), word;
 	unsigned int n;
 
 	/* Brought to be written to, before they are read: one transfer, not two. */
 	for (n = 0; n < wanted && (int64_t)(end - pos - n) > RING_PREFETCH; n++)
 		ring_prefetch(&r->g, r->slots, pos + n + RING_PREFETCH);
-	for (n = 0; n < wanted && pos + n != end; n++)
-		if (!multi_stamp_old(r, pos + n,
-				     load_acquire(multi_stamp(r, pos + n))))
-			break;
-	return n;
+	if (wanted > end - pos)
+		wanted = (unsigned int)(end - pos);
+	for (n = 0; n < wanted; n += evering_word_count(word)) {
+		word = load_acquire(multi_stamp(r, pos + n));
+		if (!multi_stamp_old(r, pos + n, word))
+			return n;
+	}
+	return wanted;
 }
 
 /* No room at @pos: why?  Holds where neither cursor nor stamp have moved. */
@@ -239,25 +263,58 @@ static inline bool multi_full(struct multi_ring *r)
 	}
 }
 
+/* The slot at @pos, which is not the first of its claim, is done with. */
+static inline void multi_mark_inner(struct multi_ring *r, uint64_t pos,
+				    unsigned int state)
+{
+	store_once(multi_stamp(r, pos),
+		   evering_word(multi_lap(r, pos), 1, r->owner, state));
+}
+
 /*
- * Marks the @count slots from @pos on, the first last, and ends with a full barrier.
+ * And now the first, and with it all @count of them.  Ends with a full barrier.
  *
  * The cursor is helped last: a consumer that waits for the first slot should find
  * it committed, and not take its line away when it is only reserved.  Whoever wants
  * to claim what is behind does not wait for that, but helps.
  */
-static inline void multi_mark_stamps(struct multi_ring *r, uint64_t pos,
-				     unsigned int count, unsigned int state)
+static inline void multi_mark_first(struct multi_ring *r, uint64_t pos,
+				    unsigned int count, unsigned int state)
+{
+	store_release(multi_stamp(r, pos),
+		      evering_word(multi_lap(r, pos), count, r->owner, state));
+	multi_help_done(r->tail, pos, count);
+}
+
+/*
+ * The entry at @pos, which is not the first of its claim, has been written.  Said
+ * as soon as it has been, while its line is here.
+ */
+static inline void multi_commit_inner(struct multi_ring *r, uint64_t pos)
+{
+	multi_mark_inner(r, pos, EVERING_COMMITTED);
+}
+
+/*
+ * So has the first, and all others of its claim are committed: @count slots are
+ * accepted.  The first should be written last: a consumer is looking at it.  Ends
+ * with a full barrier.
+ */
+static inline void multi_commit(struct multi_ring *r, uint64_t pos,
+				unsigned int count)
+{
+	multi_mark_first(r, pos, count, EVERING_COMMITTED);
+}
+
+/* All of a claim carries nothing.  Ends with a full barrier. */
+static inline void multi_cancel(struct multi_ring *r, uint64_t pos,
+				unsigned int count)
 {
 	unsigned int i;
 
 	for (i = 1; i < count; i++)
-		store_once(multi_stamp(r, pos + i),
-			   evering_word(multi_lap(r, pos + i), 1, r->owner,
-					state));
-	store_release(multi_stamp(r, pos),
-		      evering_word(multi_lap(r, pos), count, r->owner, state));
-	multi_help_done(r->tail, pos, count);
+		multi_mark_inner(r, pos + i, EVERING_SKIPPED);
+	multi_mark_first(r, pos, count, EVERING_SKIPPED);
 }
 
 /**
@@ -267,8 +324,8 @@ static inline void multi_mark_stamps(struct multi_ring *r, uint64_t pos,
  * @pos:	out: the first
  * @count:	out: how many
  *
- * Return: MULTI_OK, and then multi_commit() or multi_cancel() is due; MULTI_NONE,
- * MULTI_CLOSED, MULTI_LIE.
+ * Return: MULTI_OK, and then multi_commit_inner() for all but the first, and
+ * multi_commit(), or multi_cancel() is due; MULTI_NONE, MULTI_CLOSED, MULTI_LIE.
  */
 static inline enum multi_verdict multi_reserve(struct multi_ring *r,
 					       unsigned int wanted,
@@ -310,24 +367,10 @@ static inline enum multi_verdict multi_reserve(struct multi_ring *r,
 		barrier_after_swap();
 		if (likely(!load_once(r->closed)))
 			return MULTI_OK;
-		multi_mark_stamps(r, p, n, EVERING_SKIPPED);
+		multi_cancel(r, p, n);
 		break;
 	}
 	return MULTI_CLOSED;
-}
-
-/* Ends with a full barrier. */
-static inline void multi_commit(struct multi_ring *r, uint64_t pos,
-				unsigned int count)
-{
-	multi_mark_stamps(r, pos, count, EVERING_COMMITTED);
-}
-
-/* Likewise. */
-static inline void multi_cancel(struct multi_ring *r, uint64_t pos,
-				unsigned int count)
-{
-	multi_mark_stamps(r, pos, count, EVERING_SKIPPED);
 }
 
 /* --------------------------------------------------------------- consuming */
@@ -339,17 +382,26 @@ static inline bool multi_stamp_ready(const struct multi_ring *r, uint64_t pos,
 	       evering_word_state(word) >= EVERING_COMMITTED;
 }
 
-/* Entries from @pos on, at most @wanted; the own claims as in multi_room(). */
+/*
+ * Entries from @pos on, at most @wanted; the own claims as in multi_room().  The
+ * count of a stamp is the peer's word: see multi_entry().
+ */
 static inline unsigned int multi_ready(const struct multi_ring *r, uint64_t pos,
 				       unsigned int wanted)
 {
-	unsigned int n;
+	unsigned int n = 0, run;
 
-	for (n = 0; n < wanted; n++) {
-		if (!multi_stamp_ready(r, pos + n,
-				       load_acquire(multi_stamp(r, pos + n))) ||
-		    !multi_claim_idle(r, pos + n,
-				      load_acquire(multi_claim(r, pos + n))))
+	while (n < wanted) {
+		uint64_t word = load_acquire(multi_stamp(r, pos + n));
+		unsigned int count = evering_word_count(word);
+
+		if (!multi_stamp_ready(r, pos + n, word))
+			break;
+		if (count > wanted - n)
+			count = wanted - n;
+		run = multi_idle(r, pos + n, count);
+		n += run;
+		if (run != count)
 			break;
 	}
 	return n;
@@ -397,7 +449,7 @@ static inline enum multi_verdict multi_not_ready(const struct multi_ring *r,
  * @r:		the ring
  * @wanted:	most entries, 1 to EVERING_MAX_COUNT and to entries
  * @pos:	out: the first
- * @count:	out: how many; some may be SKIPPED and carry nothing
+ * @count:	out: how many; multi_entry() tells what each is
  *
  * Return: MULTI_OK, and then multi_release() is due; MULTI_NONE, MULTI_BUSY;
  * MULTI_CLOSED: the end of the stream; MULTI_LIE.
@@ -434,6 +486,19 @@ static inline enum multi_verdict multi_take(struct multi_ring *r,
 		*count = n;
 		return MULTI_OK;
 	}
+}
+
+/*
+ * What is in the slot at @pos, which has been claimed: EVERING_SLOT_READY, _SKIP, or
+ * _LIE where the first stamp has said that it would be one of these, and it is not.
+ */
+static inline enum evering_slot_state multi_entry(const struct multi_ring *r,
+						  uint64_t pos)
+{
+	enum evering_slot_state state =
+		evering_judge(load_once(multi_stamp(r, pos)), multi_lap(r, pos));
+
+	return likely(state != EVERING_SLOT_NOT_YET) ? state : EVERING_SLOT_LIE;
 }
 
 /*

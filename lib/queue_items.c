@@ -189,10 +189,13 @@ EXPORT int evering_queue_try_push_bulk(struct evering_queue *queue,
 	ret = evr_reserve(queue, evr_most(queue, nr), &pos, &count);
 	if (ret)
 		return ret;
-	for (i = 0; i < count; i++)
+	for (i = 1; i < count; i++) {
 		memcpy(evr_item(end, pos + i),
 		       (const char *)items + i * queue->item_size,
 		       queue->item_size);
+		multi_commit_inner(&end->ring, pos + i);
+	}
+	memcpy(evr_item(end, pos), items, queue->item_size);
 	multi_commit(&end->ring, pos, count);
 	evr_ring_committed(end, pos + count - 1);
 	return (int)count;
@@ -291,19 +294,28 @@ static int evr_claim(struct evr_queue_end *end, unsigned int wanted,
 	}
 }
 
-/* Copies the entries of a claim; some may carry nothing.  Returns how many. */
-static unsigned int evr_copy_items(const struct evering_queue *queue,
-				   const struct evr_queue_end *end, uint64_t pos,
-				   unsigned int count, void *items)
+/*
+ * Copies the entries of a claim; some may carry nothing.  Returns how many, or
+ * -EPROTO.
+ */
+static int evr_copy_items(const struct evering_queue *queue,
+			  const struct evr_queue_end *end, uint64_t pos,
+			  unsigned int count, void *items)
 {
-	unsigned int i, n = 0;
+	unsigned int i;
+	int n = 0;
 
 	for (i = 0; i < count; i++) {
-		uint64_t word = load_once(multi_stamp(&end->ring, pos + i));
-
-		if (likely(evering_word_state(word) == EVERING_COMMITTED))
-			memcpy((char *)items + n++ * queue->item_size,
+		switch (multi_entry(&end->ring, pos + i)) {
+		case EVERING_SLOT_READY:
+			memcpy((char *)items + (size_t)n++ * queue->item_size,
 			       evr_item(end, pos + i), queue->item_size);
+			break;
+		case EVERING_SLOT_SKIP:
+			break;
+		default:
+			return -EPROTO;
+		}
 	}
 	return n;
 }
@@ -312,7 +324,7 @@ EXPORT int evering_queue_try_pop_bulk(struct evering_queue *queue, void *items,
 				      unsigned int nr)
 {
 	struct evr_queue_end *end = &queue->end[EVERING_SIDE_B];
-	unsigned int count = 0, n, skips = 0;
+	unsigned int count = 0, skips = 0;
 	uint64_t pos = 0, word = 0;
 	int ret;
 
@@ -322,15 +334,15 @@ EXPORT int evering_queue_try_pop_bulk(struct evering_queue *queue, void *items,
 		ret = evr_claim(end, evr_most(queue, nr), &pos, &count, &word);
 		if (ret)
 			return ret;
-		n = evr_copy_items(queue, end, pos, count, items);
+		ret = evr_copy_items(queue, end, pos, count, items);
 		multi_give_back(&end->ring, pos, count, word);
 		evr_ring_released(end, pos + count - 1);
 		/* A peer that feeds skipped slots does not keep us here. */
-		skips += count - n;
-		if (!n && skips > end->ring.g.entries)
+		skips += count;
+		if (!ret && skips > end->ring.g.entries)
 			return -EAGAIN;
-	} while (!n);
-	return (int)n;
+	} while (!ret);
+	return ret;
 }
 
 EXPORT int evering_queue_try_pop(struct evering_queue *queue, void *item)
@@ -368,7 +380,8 @@ EXPORT int evering_queue_try_lease(struct evering_queue *queue, void *item,
 		ret = evr_claim(end, 1, &pos, &count, &word);
 		if (ret)
 			return ret;
-		if (evr_copy_items(queue, end, pos, 1, item)) {
+		ret = evr_copy_items(queue, end, pos, 1, item);
+		if (ret > 0) {
 			lease->position = pos;
 			lease->claim = word;
 			lease->deliveries = multi_deliveries(word);
@@ -376,6 +389,8 @@ EXPORT int evering_queue_try_lease(struct evering_queue *queue, void *item,
 		}
 		multi_give_back(&end->ring, pos, 1, word);
 		evr_ring_released(end, pos);
+		if (ret)
+			return ret;
 	}
 	return -EAGAIN;
 }

@@ -59,17 +59,14 @@ static unsigned int evr_next_run(struct ring_out *r, unsigned int most)
 	return n;
 }
 
-static void evr_copy_staged(struct evering *ep, uint64_t pos, unsigned int count)
+/* The staged entry @i, to the slot at @pos. */
+static void evr_copy_staged(struct evering *ep, unsigned int i, uint64_t pos)
 {
-	const struct evr_shared *shared = ep->shared;
 	size_t bytes = (size_t)1 << ep->out.g.slot_shift;
-	unsigned int i;
 
-	for (i = 0; i < count; i++)
-		memcpy((char *)multi_stamp(&shared->out, pos + i) + 8,
-		       (char *)ring_stamp(&ep->out.g, ep->out.slots,
-					  ep->out.tail + i) + 8,
-		       bytes - 8);
+	memcpy((char *)multi_stamp(&ep->shared->out, pos) + 8,
+	       (char *)ring_stamp(&ep->out.g, ep->out.slots, ep->out.tail + i) + 8,
+	       bytes - 8);
 }
 
 /*
@@ -80,7 +77,7 @@ int evr_shared_submit(struct evering *ep, bool *due)
 {
 	struct evr_shared *shared = ep->shared;
 	enum multi_verdict verdict = MULTI_OK;
-	unsigned int count, wanted;
+	unsigned int count, wanted, i;
 	uint64_t pos = 0, last = 0;
 	int sent = 0;
 
@@ -91,7 +88,11 @@ int evr_shared_submit(struct evering *ep, bool *due)
 		verdict = multi_reserve(&shared->out, wanted, &pos, &count);
 		if (verdict != MULTI_OK)
 			break;
-		evr_copy_staged(ep, pos, count);
+		for (i = 1; i < count; i++) {
+			evr_copy_staged(ep, i, pos + i);
+			multi_commit_inner(&shared->out, pos + i);
+		}
+		evr_copy_staged(ep, 0, pos);
 		multi_commit(&shared->out, pos, count);
 		last = pos + count - 1;
 		ep->out.tail += count;

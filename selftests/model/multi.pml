@@ -72,6 +72,9 @@
 #ifndef LIE_LAPS
 #define LIE_LAPS	3	/* up to this one */
 #endif
+#ifndef LIE_COUNTS
+#define LIE_COUNTS	1	/* slots that a lie speaks for, at most */
+#endif
 
 /* ------------------------------------------------------------------- words */
 
@@ -556,20 +559,23 @@ inline multi_room_end(pos)
 		}
 #else
 		end = (room < pos -> pos : room);
-		do
+		do		/* multi_idle() */
 		::	atomic {
 				if
 				:: end < pos + MULTI_AHEAD &&
-				   multi_claim_idle(end, multi_claim(end))
+				   multi_claim_idle(end, multi_claim(end)) ->
+					end = end + evering_word_count(multi_claim(end))
 #ifdef NO_INNER_CLAIM
-				:: end < pos + MULTI_AHEAD && end > pos
+				:: end < pos + MULTI_AHEAD && end > pos -> end++
 #endif
 				:: else -> break
-				fi;
-				end++
+				fi
 			}
 		od;
-		room = end
+		atomic {
+			end = (end > pos + MULTI_AHEAD -> pos + MULTI_AHEAD : end);
+			room = end
+		}
 #endif
 	fi
 }
@@ -585,16 +591,21 @@ inline multi_room(pos, count)
 			fi;
 			if
 			:: multi_stamp_old(pos + count,
-					   multi_stamp(pos + count))
+					   multi_stamp(pos + count)) ->
+				count = count +
+					evering_word_count(multi_stamp(pos + count))
 #ifdef NO_INNER_STAMP
-			:: count > 0
+			:: count > 0 -> count++
 #endif
 			:: else -> not_own(count)
-			fi;
-			count++
+			fi
 		}
 	od;
-	end = 0
+	atomic {
+		count = (count > wanted -> wanted : count);
+		count = (pos + count > end -> end - pos : count);
+		end = 0
+	}
 }
 
 #ifdef SINGLE_CONSUMER
@@ -689,20 +700,27 @@ inline mark_first_stamp(pos, count, state)
 	     fi)
 }
 
-inline multi_mark_stamps(pos, count, state)
+/* The entries are written between or behind the inner stamps. */
+inline multi_commit(pos, count)
 {
 #ifdef FIRST_STAMP_FIRST
-	mark_first_stamp(pos, count, state);
-	mark_inner_stamps(pos, count, state);
+	step(end_writing(pos, count));
+	mark_first_stamp(pos, count, COMMITTED);
+	mark_inner_stamps(pos, count, COMMITTED);
 #else
-	mark_inner_stamps(pos, count, state);
-	mark_first_stamp(pos, count, state);
+	mark_inner_stamps(pos, count, COMMITTED);	/* multi_commit_inner() */
+	step(end_writing(pos, count));
+	mark_first_stamp(pos, count, COMMITTED);
 #endif
 	step(multi_help(tail, pos, count))
 }
 
-#define multi_commit(pos, count)	multi_mark_stamps(pos, count, COMMITTED)
-#define multi_cancel(pos, count)	multi_mark_stamps(pos, count, SKIPPED)
+inline multi_cancel(pos, count)
+{
+	mark_inner_stamps(pos, count, SKIPPED);
+	mark_first_stamp(pos, count, SKIPPED);
+	step(multi_help(tail, pos, count))
+}
 
 /* Who is told has done with that ring. */
 inline told_lie()
@@ -776,7 +794,7 @@ no_room:	multi_no_room(p);
 #endif
 	    );
 	if
-	:: why == MULTI_CLOSED -> multi_mark_stamps(p, n, SKIPPED)
+	:: why == MULTI_CLOSED -> multi_cancel(p, n)
 	:: else
 	fi;
 judged:	skip
@@ -784,28 +802,49 @@ judged:	skip
 
 /* --------------------------------------------------------------- consuming */
 
+/* The counts of the words stand for the slots behind them; v: up to where. */
 inline multi_ready(pos, count)
 {
 	do
 	::	atomic {
 			if
-			:: READY(multi_stamp(pos + count), LAP(pos + count))
+			:: v > count
+			:: v <= count &&
+			   READY(multi_stamp(pos + count), LAP(pos + count)) ->
+				v = count + evering_word_count(multi_stamp(pos + count))
 			:: else -> break
 			fi
 		}
 		atomic {
 			if
 			:: multi_claim_idle(pos + count,
-					    multi_claim(pos + count))
+					    multi_claim(pos + count)) ->
+				count = count +
+					evering_word_count(multi_claim(pos + count))
 			:: else -> not_own(count)
 			fi;
-			count++;
+			count = (count > v -> v : count);
 			if
-			:: count == wanted -> break
+			:: count >= wanted -> count = wanted; break
 			:: else
 			fi
 		}
-	od
+	od;
+	atomic { v = 0 }
+}
+
+/* multi_entry() of all: is one not what the first has said?  v */
+inline multi_entries(pos, count)
+{
+	do
+	:: i < count ->
+		atomic {
+			v = (READY(multi_stamp(pos + i), LAP(pos + i)) -> v : 1);
+			i++
+		}
+	:: else -> break
+	od;
+	atomic { i = 0 }
 }
 
 /* The end is told if closed was seen before the stamp. */
@@ -1248,6 +1287,13 @@ inline heal_retaken(pos, times)
 }
 #endif
 
+/* Those behind the first may be ORPHANs: then it does not speak for them. */
+#if defined(LEASES) && !defined(HEAL_KEEPS_COUNT)
+#define HEALED_SLOTS(word)	1
+#else
+#define HEALED_SLOTS(word)	evering_word_count(word)
+#endif
+
 /* evr_heal_consumer() */
 inline heal_consumer()
 {
@@ -1262,11 +1308,11 @@ inline heal_consumer()
 			atomic { multi_help(head, p, evering_word_count(word)) };
 #endif
 #if defined(HEAL_FIRST_FIRST) || defined(HEAL_LEASE_FIRST_FIRST)
-			heal_claim(p, evering_word_count(word));
+			heal_claim(p, HEALED_SLOTS(word));
 			heal_inner_claims(p, evering_word_count(word))
 #else
 			heal_inner_claims(p, evering_word_count(word));
-			heal_claim(p, evering_word_count(word))
+			heal_claim(p, HEALED_SLOTS(word))
 #endif
 #ifdef LEASES
 		:: evering_word_state(word) == RETAKEN &&
@@ -1357,7 +1403,7 @@ inline want(left, most)
 /* Writes what it likes, and where. */
 proctype Producer(byte me)
 {
-	byte lies, i, lap, state;
+	byte lies, i, lap, state, count;
 
 	do
 	:: true -> break
@@ -1365,9 +1411,10 @@ proctype Producer(byte me)
 		select (i : 0 .. N - 1);
 		select (lap : 1 .. LIE_LAPS);
 		select (state : LIE_STATES .. 3);
+		select (count : 1 .. LIE_COUNTS);
 		atomic {
-			slot[i].stamp = evering_word(lap, 1, 1, state);
-			i = 0; lap = 0; state = 0;
+			slot[i].stamp = evering_word(lap, count, 1, state);
+			i = 0; lap = 0; state = 0; count = 0;
 			lies++
 		}
 	od;
@@ -1466,8 +1513,7 @@ alive:	do
 		if
 		:: why == MULTI_OK ->
 			if
-			:: step(end_writing(p, n));
-				multi_commit(p, n)
+			:: multi_commit(p, n)
 			:: atomic { skips > 0 -> skips-- };
 				multi_cancel(p, n)
 			fi
@@ -1503,7 +1549,7 @@ done:	skip
 /* Gives back what it likes, read or not. */
 proctype Consumer(byte me)
 {
-	byte lies, i, lap, state;
+	byte lies, i, lap, state, count;
 
 	do
 	:: true -> break
@@ -1516,9 +1562,10 @@ proctype Consumer(byte me)
 		select (i : 0 .. N - 1);
 		select (lap : 0 .. 2);
 		select (state : 0 .. 1);
+		select (count : 1 .. LIE_COUNTS);
 		atomic {
-			slot[i].claim = evering_word(lap, 1, 1, state);
-			i = 0; lap = 0; state = 0;
+			slot[i].claim = evering_word(lap, count, 1, state);
+			i = 0; lap = 0; state = 0; count = 0;
 			lies++
 		}
 #endif
@@ -1639,6 +1686,14 @@ taken:
 #if !defined(ACKS_ALONE_RING) && !defined(NO_END_BELL)
 			; end_bell()
 #endif
+#elif defined(LIAR) && LIE_COUNTS > 1
+		:: why == MULTI_OK ->
+			multi_entries(p, n);
+			multi_release(p, n);
+			if
+			:: v -> told_lie(); v = 0
+			:: else
+			fi
 #else
 		:: why == MULTI_OK -> multi_release(p, n)
 #endif

@@ -226,8 +226,10 @@ static void heal_consumer(struct shared *s, struct multi_ring *r)
 			heal_claim(s, r, pos + j, inner,
 				   evering_word(lap, 1, r->owner, EVERING_IDLE));
 		}
+		/* As a lease, those behind it may be ORPHANs by now. */
 		heal_claim(s, r, pos, word,
-			   evering_word(multi_lap(r, pos), evering_claim_slots(word),
+			   evering_word(multi_lap(r, pos),
+					r->lease ? 1 : evering_claim_slots(word),
 					r->owner, EVERING_IDLE));
 	}
 	if (r->lease)
@@ -298,6 +300,8 @@ static void produce(struct worker *w, unsigned int batch)
 			e->number = first + i;
 			for (j = 0; j < 5; j++)
 				e->check[j] = (first + i) * (j + 3) + w->index;
+			if (i)
+				multi_commit_inner(&w->ring, pos + i);
 		}
 		if (abandon(w))
 			continue;

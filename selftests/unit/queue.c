@@ -115,6 +115,56 @@ TEST_F(queue, a_stamp_that_lies)
 	EXPECT_EQ(-EPROTO, evering_queue_try_lease(self->queue, &self->item, &lease));
 }
 
+/* The first of a claim speaks for those behind it. */
+TEST_F(queue, a_count_that_lies)
+{
+	struct evering_queue_lease lease;
+	char items[8][56];	/* a slot holds so much */
+
+	open_queue(self, EVERING_QUEUE_POP);
+	set_stamp(self, 0, EVERING_COMMITTED);
+	*(uint64_t *)(void *)self->slots =
+		evering_word(1, EVERING_MAX_COUNT, 3, EVERING_COMMITTED);
+	set_stamp(self, 1, EVERING_COMMITTED);
+	EXPECT_EQ(2, evering_queue_try_pop_bulk(self->queue, items, 2));
+	EXPECT_EQ(-EAGAIN, evering_queue_try_pop_bulk(self->queue, items, 8));
+	*(uint64_t *)(void *)(self->slots + 128) =
+		evering_word(1, EVERING_MAX_COUNT, 3, EVERING_COMMITTED);
+	set_stamp(self, 4, EVERING_RESERVED);
+	EXPECT_EQ(-EPROTO, evering_queue_try_pop_bulk(self->queue, items, 8));
+	/* Told once, and the queue is of use again. */
+	EXPECT_EQ(10, self->consumers->head);
+	EXPECT_EQ(-EAGAIN, evering_queue_try_pop_bulk(self->queue, items, 8));
+	set_stamp(self, 10, EVERING_COMMITTED);
+	EXPECT_EQ(0, evering_queue_try_pop(self->queue, items));
+	evering_queue_close(self->queue);
+
+	/* Who takes one asks one. */
+	open_queue(self, EVERING_QUEUE_POP | EVERING_QUEUE_LEASE);
+	*(uint64_t *)(void *)self->slots =
+		evering_word(1, EVERING_MAX_COUNT, 3, EVERING_COMMITTED);
+	EXPECT_EQ(0, evering_queue_try_lease(self->queue, items, &lease));
+	EXPECT_EQ(-EAGAIN, evering_queue_try_lease(self->queue, items, &lease));
+}
+
+/* What the peer gives back too early is not written over. */
+TEST_F(queue, a_claim_that_counts_too_much)
+{
+	struct evering_queue_slot slot;
+	char items[ENTRIES + 1][56] = { 0 };
+
+	open_queue(self, EVERING_QUEUE_PUSH);
+	EXPECT_EQ(3, evering_queue_try_push_bulk(self->queue, items, 3));
+	EXPECT_EQ(0, evering_queue_reserve(self->queue, &slot));
+	EXPECT_EQ(60, evering_queue_try_push_bulk(self->queue, items, ENTRIES + 1));
+	EXPECT_EQ(-EAGAIN, evering_queue_try_push(self->queue, items));
+	self->claims[0] = evering_word(1, EVERING_MAX_COUNT, 1, EVERING_IDLE);
+	EXPECT_EQ(3, evering_queue_try_push_bulk(self->queue, items, ENTRIES + 1));
+	EXPECT_EQ(-EAGAIN, evering_queue_try_push(self->queue, items));
+	EXPECT_EQ(0, evering_queue_commit(self->queue, &slot));
+	EXPECT_EQ(61, evering_queue_try_push_bulk(self->queue, items, ENTRIES + 1));
+}
+
 TEST_F(queue, cursors_that_lie)
 {
 	open_queue(self, EVERING_QUEUE_POP);

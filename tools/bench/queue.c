@@ -187,8 +187,12 @@ static ALWAYS_INLINE unsigned int multi_push(struct end *e,
 	default:
 		abort();
 	}
-	for (i = 0; i < count; i++)
+	/* The compiler does not know that count <= nr. */
+	for (i = 1; i < count && i < nr; i++) {
 		memcpy(multi_stamp(&e->multi, pos + i) + 1, items + i, bytes);
+		multi_commit_inner(&e->multi, pos + i);
+	}
+	memcpy(multi_stamp(&e->multi, pos) + 1, items, bytes);
 	multi_commit(&e->multi, pos, count);
 	nobody_sleeps(pos + count - 1, &ring->words.wake_at,
 		      &ring->words.poll_at);
@@ -212,11 +216,9 @@ static ALWAYS_INLINE unsigned int multi_pop(struct end *e, struct item *items,
 		abort();
 	}
 	for (i = 0; i < count; i++) {
-		const uint64_t *stamp = multi_stamp(&e->multi, pos + i);
-
-		if (evering_word_state(load_once(stamp)) != EVERING_COMMITTED)
-			continue;
-		memcpy(items + n++, stamp + 1, bytes);
+		if (unlikely(multi_entry(&e->multi, pos + i) != EVERING_SLOT_READY))
+			abort();
+		memcpy(items + n++, multi_stamp(&e->multi, pos + i) + 1, bytes);
 	}
 	multi_release(&e->multi, pos, count);
 	nobody_sleeps(pos + count - 1 + ENTRIES, &ring->words.space_at,
