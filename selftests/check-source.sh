@@ -64,7 +64,7 @@ cppcheck_() {
 
 source_cppcheck() {
 	cppcheck_ -D__x86_64__ lib/*.c tools/*/*.c selftests/*.c selftests/unit/*.c \
-		selftests/gcov/*.c selftests/vm/vmexit.c &&
+		selftests/fuzz/*.c selftests/gcov/*.c selftests/vm/vmexit.c &&
 		cppcheck_ -D__i386__ selftests/vm/compat32.c
 }
 

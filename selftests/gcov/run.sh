@@ -74,7 +74,7 @@ find $cov -name '*.gcda' -delete
 	echo 'export GCOV_PREFIX=/tmp/gcov'
 	echo "(umask 0; mkdir -p /tmp/gcov$PWD/$cov/lib)"
 	echo 'umask 0'
-	grep -v 'readme' selftests/vm/tests.vm
+	grep -v 'readme\|fuzz_device' selftests/vm/tests.vm
 	echo 'unset GCOV_PREFIX'
 	echo "(cd /tmp/gcov && tar -cz . | base64 | sed 's/^/# GCDA /')"
 } >$tmp/tests
