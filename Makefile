@@ -45,7 +45,8 @@ help:
 	@echo '                   first of these kernels'
 	@echo '  make model    the protocol model, with the large bounds'
 	@echo '  make check-source  checkpatch, sparse, W=1, gcc, clang, cppcheck'
-	@echo '  make coverage lines and branches of the library that the tests run'
+	@echo '  make coverage lines and branches of library and module that the tests run; builds'
+	@echo '                the first debug kernel'
 	@echo '  make setup    only install what the others need'
 	@echo '  make clean    remove build/; downloads stay in ~/.cache/evering'
 

@@ -1,24 +1,21 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# `make coverage`: which lines and branches of the library the tests run.
+# `make coverage`: which lines and branches of the library and the module the tests run.
 set -eu
 cd "$(dirname "$0")/../.."
 cov=build/coverage
 
 usage() {
 	cat <<'USAGE'
-usage: run.sh 6.1|6.12		the library, by the unit tests here and by the
-				kselftests in QEMU, as `make coverage` has built them
-       run.sh -m DIR BUILD	the module: DIR has its .gcda files, from a guest's
-				/sys/kernel/debug/gcov, BUILD its .gcno files
+usage: run.sh library 6.1|6.12	by the unit tests here and by the kselftests in QEMU
+       run.sh module		by the kselftests and five minutes of fuzz_device, on
+				the debug kernel kasan
 
-For -m, a kernel with CONFIG_GCOV_KERNEL and a module built for it with
-GCOV_PROFILE=y by the same gcc are needed.  In the guest, mount debugfs, and
-before rmmod copy what is below /sys/kernel/debug/gcov with cat: its files have
-no size.
+Both print, file by file, the lines and then the branches that were never run.  All is
+to be built before, as `make coverage` does.
 
-What a process has run is not seen where it is killed, or its _exit() is a
-system call of its own.
+What a process has run of the library is not seen where it is killed, or its _exit()
+is a system call of its own.
 USAGE
 }
 
@@ -45,22 +42,48 @@ report() {
 	done
 }
 
-case ${1:-} in
--m)
-	[ $# = 3 ] || { usage >&2; exit 2; }
-	gcda "$2" "$3"
-	report '.*/?kmod/' "$3"
-	exit ;;
-6.1|6.12) ;;
--h|--help) usage; exit 0 ;;
-*) usage >&2; exit 2 ;;
-esac
-kernel=$1
-tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT INT TERM
+# sent DIR: what a guest has sent by the serial port that has the tests' own results
+sent() {
+	sed -n 's/^# GCDA //p' "$1/results.log" | base64 -d | tar -xz -C "$tmp"
+}
 
 # Tests that fail still say what they have run.
 tally() { tail -n 1 "$cov/$1.log" | sed "s/^/$2: /"; }
+
+module() {
+	mkdir -p $cov/module
+	find build/kmod-gcov -name '*.gcda' -delete
+	{
+		awk -v name=kasan -f selftests/vm/debug.awk selftests/vm/debug.vm selftests/vm/tests.vm
+		echo 'run 150 fuzz_device -t 300'
+		# The files have no size, and are gone with the module.
+		cat <<'GUEST'
+(cd /sys/kernel/debug/gcov && find . -name '*.gcda' | while read -r f; do
+	mkdir -p "/tmp/gcov/${f%/*}" && cat "$f" >"/tmp/gcov/$f"
+done)
+(cd /tmp/gcov && tar -cz . | base64 | sed 's/^/# GCDA /')
+GUEST
+	} >$tmp/tests
+	selftests/vm/run.sh -k kasan -t 7200 -o $cov/module "$(selftests/vm/kernels.sh image kasan)" \
+		build/kmod-gcov/evering.ko $tmp/tests "$@" >$cov/module.log 2>&1 || :
+	tally module "kselftests on kasan"
+	sent $cov/module
+	gcda "$tmp" build/kmod-gcov
+	report '.*/?kmod/' build/kmod-gcov
+}
+
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT INT TERM
+
+case ${1:-}-${2:-} in
+library-6.1|library-6.12) kernel=$2 ;;
+module-*)
+	shift
+	module "$@"
+	exit ;;
+-h-|--help-) usage; exit 0 ;;
+*) usage >&2; exit 2 ;;
+esac
 
 find $cov -name '*.gcda' -delete
 units=$(for c in selftests/unit/*.c; do echo "$cov/unit/$(basename "$c" .c)"; done)
@@ -83,7 +106,7 @@ selftests/vm/run.sh -q -t 1500 -o $cov/guest "$(selftests/vm/kernels.sh image "$
 	$(for c in selftests/*.c; do echo "$cov/vm/$(basename "$c" .c)"; done) \
 	build/vm/vmexit build/vm/compat32 >$cov/guest.log 2>&1 || :
 tally guest "kselftests on $kernel"
-sed -n 's/^# GCDA //p' $cov/guest/results.log | base64 -d | tar -xz -C "$tmp"
+sent $cov/guest
 gcda "$tmp" $cov/lib
 gcovr --root . --filter lib/ --json $cov/guest.json $cov/lib
 

@@ -13,18 +13,7 @@ shift 4
 image=$("$here/kernels.sh" image "$name")
 mkdir -p "$out"
 
-# tests.vm, less what debug.vm leaves out here.
-awk -v name="$name" '
-	FNR == NR {
-		if (!/^#/ && NF && ($1 == name || $1 == "both"))
-			options[$2] = options[$2] " -T " $3
-		else if (!/^#/ && NF && $1 == "only-" name)
-			more = more "run " $3 " " $2 "\n"
-		next
-	}
-	/^run / { print $0 options[$3]; next }
-	{ print }
-	END { printf "%s", more }' "$here/debug.vm" "$here/tests.vm" >"$out/script"
+awk -v name="$name" -f "$here/debug.awk" "$here/debug.vm" "$here/tests.vm" >"$out/script"
 
 passed=0 failed=0 skipped=0
 # Adds the result on the last line of FILE, of STEP, which may have died.
