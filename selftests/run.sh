@@ -25,6 +25,7 @@ and (make test-debug):
             behaviour, locking mistakes and leaks, and planted ones
   debug-kcsan  the same on a kernel that finds data races
 and (make fuzz-device):
+  fuzz-plants  faults in copies of the module, which the fuzzer must find
   fuzz-device  programs of system calls made at random, on the first of these
 With ARCH=arm64 in the environment those for arm64; selftests/vm/arm64-skipped
 says which are not, and why.
@@ -35,7 +36,7 @@ case ${1:-} in -h|--help) usage; exit 0 ;; esac
 cd "$(dirname "$0")/.." || exit 1
 all="source unit model vm-6.1 vm-6.12 runner icount"
 long="long-6.1 long-6.12"
-debug="debug-kasan debug-kcsan fuzz-device"
+debug="debug-kasan debug-kcsan fuzz-plants fuzz-device"
 logs=build/test
 passed=0 failed=0 skipped=0
 steps=${*:-$all}

@@ -3,7 +3,7 @@
 # Fuzzes /dev/evering on the kernel kasan, guided by KCOV; what kills the kernel is made
 # as short as it can be, a boot for each try.
 # usage: run.sh [-t SECONDS] [-s SEED] IMAGE MODULE FUZZ_DEVICE VMEXIT
-# (MODULE is built with KCOV_INSTRUMENT=y; 1200 seconds if nothing is said)
+# (1200 seconds if nothing is said)
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 seconds=1200 seed=$(date +%s)
