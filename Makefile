@@ -44,6 +44,7 @@ help:
 	@echo '  make fuzz-device  programs of system calls made at random, 20 minutes, on the'
 	@echo '                   first of these kernels'
 	@echo '  make model    the protocol model, with the large bounds'
+	@echo '  make litmus   the orders of memory, in the kernel'\''s model of it; needs herd7'
 	@echo '  make check-source  checkpatch, sparse, W=1, gcc, clang, cppcheck'
 	@echo '  make coverage lines and branches of library and module that the tests run; builds'
 	@echo '                the first debug kernel'

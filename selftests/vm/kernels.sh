@@ -14,6 +14,7 @@ usage: kernels.sh build KERNEL		print the build directory (KDIR)
        kernels.sh sysroot		print where arm64's libraries and busybox are
        kernels.sh kselftest		print the directory of kselftest.h
        kernels.sh checkpatch		print the path of checkpatch.pl
+       kernels.sh memory-model		print the directory of linux-kernel.cfg
 
 KERNEL is 6.1 or 6.12, which are Debian's, or kasan or kcsan, which are 6.12
 with what finds faults; see kasan.config and kcsan.config.  For x86-64, with
@@ -79,6 +80,8 @@ unpack() {
 					'*/tools/testing/selftests/kselftest_harness.h' \
 					'*/scripts/checkpatch.pl' \
 					'*/scripts/spelling.txt' \
+					'*/tools/memory-model/linux-kernel.*' \
+					'*/tools/memory-model/lock.cat' \
 					'*/scripts/const_structs.checkpatch' ;;
 		*)	dpkg-deb -x "$deb" "$dir.new" ;;
 		esac
@@ -204,11 +207,12 @@ sysroot)
 	unpack "$cache/sysroot-$arch" busybox-static liburing-dev nettle-dev
 	echo "$cache/sysroot-$arch"
 	;;
-kselftest|checkpatch)
-	unpack "$cache/linux-source-6.12" linux-source-6.12
+kselftest|checkpatch|memory-model)
+	unpack "$cache/linux-source-6.12-files" linux-source-6.12
 	case $what in
-	kselftest) echo "$cache/linux-source-6.12/tools/testing/selftests" ;;
-	*) echo "$cache/linux-source-6.12/scripts/checkpatch.pl" ;;
+	kselftest) echo "$cache/linux-source-6.12-files/tools/testing/selftests" ;;
+	checkpatch) echo "$cache/linux-source-6.12-files/scripts/checkpatch.pl" ;;
+	*) echo "$cache/linux-source-6.12-files/tools/memory-model" ;;
 	esac
 	;;
 -h|--help|help)
