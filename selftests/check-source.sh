@@ -46,7 +46,7 @@ module() {
 }
 
 # One of the benchmarks needs the headers of DPDK, which only `make bench` brings.
-benchmarks=$(grep -L rte_ring.h tools/bench/*.c)
+benchmarks=$(grep -L '"rings.h"' tools/bench/*.c)
 flags="-D_GNU_SOURCE -O2 -Wall -Wextra -Werror -Iuapi -Ilib/include"
 library() {
 	for f in lib/*.c $benchmarks tools/demo/*.c; do
