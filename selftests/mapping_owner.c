@@ -85,7 +85,8 @@ TEST(an_unmapped_descriptor_may_be_given_away)
 			_exit(4);
 		if (do_wait(c.fd[0], 0, 1, 5000) != EVERING_READY_ENTRIES)
 			_exit(5);
-		_exit(0);
+		/* What it has seen may have come before the doorbell. */
+		_exit(hear(sock) != 'd');
 	}
 	ASSERT_LT(0, pid);
 	ASSERT_EQ(0, channel_unmapped(&c, _metadata->name));
@@ -105,6 +106,7 @@ TEST(an_unmapped_descriptor_may_be_given_away)
 	EXPECT_EQ(0x33, *heap_of(&c, 0, 1));
 	commit(&c, 1, 0, EVERING_COMMITTED);
 	EXPECT_EQ(0, do_wake(c.fd[1]));
+	tell(sock, 'd');
 	EXPECT_EQ(0, reap(pid));
 	/* Its owner's death is its death, though we still hold the file. */
 	EXPECT_EQ(EVERING_STATE_DEAD, state_of(&c, 0, 1));
