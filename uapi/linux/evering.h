@@ -112,6 +112,8 @@ static inline __u64 evering_stamp(__u64 lap, unsigned int state)
  * Where a side is many, a word says whose it is, and how many slots, from its
  * own on, were claimed with it.  Only the first slot of a claim is marked
  * RESERVED or TAKEN; it is the last to be marked as done, with the same count.
+ * Done with a count, it answers for all of them, and nobody looks at the others: who
+ * leaves one of them not done, an ORPHAN, leaves the first one with count 1.
  */
 #define EVERING_MAX_OWNER	4095U
 #define EVERING_MAX_COUNT	256U
