@@ -26,7 +26,10 @@ static int evr_map_section(int fd, const struct evering_layout *layout,
 		       EVERING_MMAP_OFFSET(section), at);
 }
 
-/* All of them or none. */
+/*
+ * All of them or none.  What heals the rings and what uses them must agree to the
+ * letter: with a module of another version entries would be lost, and nobody told.
+ */
 int evr_map_sections(int fd, unsigned int side,
 		     const struct evering_layout *layout, struct evr_memory *m)
 {
@@ -39,6 +42,9 @@ int evr_map_sections(int fd, unsigned int side,
 	if (!ret)
 		ret = evr_map_section(fd, layout, EVERING_SECTION_HEADER,
 				      PROT_READ, &header);
+	if (!ret && ((const struct evering_header *)header)->abi_version !=
+		    EVERING_ABI_VERSION)
+		ret = -EPROTONOSUPPORT;
 	if (!ret)
 		ret = evr_map_section(fd, layout, EVERING_SECTION_A + !side,
 				      PROT_READ, &peer);

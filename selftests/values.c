@@ -21,7 +21,7 @@ TEST(query_values)
 	ASSERT_EQ(0, device_call(EVERING_IOC_QUERY, &args));
 	EXPECT_EQ(sizeof(args), args.size);
 	EXPECT_EQ(0, args.flags);
-	EXPECT_EQ(1, args.abi_version);
+	EXPECT_EQ(EVERING_ABI_VERSION, args.abi_version);
 	EXPECT_EQ(65536, args.max_entries);
 	EXPECT_EQ(4096, args.max_slot_size);
 	EXPECT_EQ(4096, args.max_backlog);

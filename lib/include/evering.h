@@ -35,6 +35,10 @@
  *	-EPERM		it belongs to another process
  *	-ECONNRESET, -EBUSY	see EVERING_IOC_ENTER; not between two users of
  *			this library
+ *
+ * And any call that makes an endpoint or opens a queue
+ *	-EPROTONOSUPPORT	the module that is loaded is of another version than
+ *			this library
  */
 #ifndef EVERING_H
 #define EVERING_H

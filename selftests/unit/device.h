@@ -36,6 +36,7 @@ static struct fake fakes[MOST_FDS];
 /* Of which the next one is, where nobody asks for something else. */
 static struct evering_geometry geometry;
 static unsigned int flags;
+static uint32_t abi_version = EVERING_ABI_VERSION;
 
 /* What ENTER does; by itself it wakes nobody, and no sleep lasts. */
 static int (*on_enter)(const struct evering_enter *args);
@@ -149,7 +150,10 @@ static uint64_t whole_pages(uint64_t size)
 
 static int endpoint(unsigned int kind, unsigned int side, uint64_t token)
 {
-	struct evering_header header = { .token = token };
+	struct evering_header header = {
+		.abi_version = abi_version,
+		.token = token,
+	};
 	int fd = memfd_create("endpoint", MFD_CLOEXEC);
 	struct evering_layout *l;
 	unsigned int i;

@@ -194,6 +194,26 @@ TEST_F(refuses, and_nothing_is_left)
 	EXPECT_LE(variant->steps, i);
 }
 
+/* A buffer has no rings, and no rules for them. */
+TEST(a_module_of_another_version)
+{
+	int lowest = lowest_fd();
+
+	memory = mappings = 0;
+	abi_version = EVERING_ABI_VERSION - 1;
+	EXPECT_EQ(-EPROTONOSUPPORT, try_connect());
+	EXPECT_EQ(-EPROTONOSUPPORT, try_connect_multi());
+	EXPECT_EQ(-EPROTONOSUPPORT, try_accept());
+	EXPECT_EQ(-EPROTONOSUPPORT, try_channel());
+	EXPECT_EQ(-EPROTONOSUPPORT, try_channel_from_fd());
+	EXPECT_EQ(-EPROTONOSUPPORT, try_queue());
+	EXPECT_EQ(0, try_buffer());
+	abi_version = EVERING_ABI_VERSION;
+	EXPECT_EQ(0, memory);
+	EXPECT_EQ(0, mappings);
+	EXPECT_EQ(lowest, lowest_fd());
+}
+
 /* A cache that cannot grow, or look again, is the one it was. */
 TEST(cache_refuses_and_stays)
 {

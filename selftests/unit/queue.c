@@ -132,7 +132,7 @@ TEST_F(queue, a_count_that_lies)
 		evering_word(1, EVERING_MAX_COUNT, 3, EVERING_COMMITTED);
 	set_stamp(self, 4, EVERING_RESERVED);
 	EXPECT_EQ(-EPROTO, evering_queue_try_pop_bulk(self->queue, items, 8));
-	/* Told once, and the queue is of use again. */
+	/* Told once; who takes can go on, from behind what was claimed. */
 	EXPECT_EQ(10, self->consumers->head);
 	EXPECT_EQ(-EAGAIN, evering_queue_try_pop_bulk(self->queue, items, 8));
 	set_stamp(self, 10, EVERING_COMMITTED);

@@ -35,7 +35,7 @@
 #define EVERING_SIZE_IS(type, bytes) \
 	EVERING_STATIC_ASSERT(sizeof(type) == (bytes))
 
-#define EVERING_ABI_VERSION	1
+#define EVERING_ABI_VERSION	2
 #define EVERING_HEADER_MAGIC	0x45565247U	/* "GRVE" in memory */
 
 #define EVERING_NAME_MAX	63	/* bytes in a name, without NUL */
