@@ -127,6 +127,13 @@ static void new_namespace(struct stage *s)
 	MUST(!unshare(CLONE_NEWNET));
 }
 
+/* The first page of its entries is made with the first of them. */
+static void new_registry(struct stage *s)
+{
+	new_namespace(s);
+	control(s);
+}
+
 static int call_query(struct stage *s)
 {
 	struct evering_query args = { .size = sizeof(args) };
@@ -365,6 +372,10 @@ SUBJECT(connect, service, accept_and_close);
 SUBJECT(accept, client, close_it);
 SUBJECT(create_channel, control, close_it);
 SUBJECT(create_queue, control, close_it);
+FIXTURE_VARIANT_ADD(fail_nth, create_first)
+{
+	{ new_registry, call_create_queue, close_it }
+};
 SUBJECT(create_topic, control, close_it);
 SUBJECT(create_buffer, control, close_it);
 SUBJECT(open_token, queue, close_it);

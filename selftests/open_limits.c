@@ -3,6 +3,7 @@
  * How much one user may have: the limits that the administrator sets for all,
  * and that of a memory cgroup.  What is refused must not have been counted.
  */
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "ioctl_test.h"
@@ -13,6 +14,49 @@
 #define USER_BYTES	PARAMETERS "user_bytes"
 /* of a buffer with a heap of one page: HEADER, A with its control page, B */
 #define ONE_PAGE_BYTES	(4 * PAGE)
+
+/* ------------------------------------------------------- limits of one side */
+
+TEST(a_side_has_4095_endpoints)
+{
+	struct evering_create args = create_args(EVERING_KIND_QUEUE, "");
+	int *fd = calloc(EVERING_MAX_OWNER, sizeof(*fd)), i;
+	struct rlimit files, more;
+	struct counters before;
+	struct evering_info info;
+	uint32_t freed;
+
+	ASSERT_NE(NULL, fd);
+	ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &files));
+	more = files;
+	more.rlim_cur = more.rlim_max = 2 * EVERING_MAX_OWNER;
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &more));
+	fd[0] = device_call(EVERING_IOC_CREATE, &args);
+	for (i = 1; i < (int)EVERING_MAX_OWNER; i++) {
+		ASSERT_LE(0, fd[i - 1]);
+		fd[i] = do_dup(fd[0]);
+	}
+	ASSERT_LE(0, fd[i - 1]);
+	before = count();
+	EXPECT_EQ(-EBUSY, do_dup(fd[0]));
+	EXPECT_EQ(-EBUSY, open_token(args.token, EVERING_SIDE_A));
+	EXPECT_TRUE(settles(&before));
+	/* The other side has its own, and the name of who goes is the next one's. */
+	i = open_token(args.token, EVERING_SIDE_B);
+	EXPECT_LE(0, i);
+	close(i);
+	ASSERT_EQ(0, do_info(fd[1000], &info));
+	freed = info.owner;
+	close(fd[1000]);
+	fd[1000] = do_dup(fd[0]);
+	ASSERT_LE(0, fd[1000]);
+	ASSERT_EQ(0, do_info(fd[1000], &info));
+	EXPECT_EQ(freed, info.owner);
+	for (i = 0; i < (int)EVERING_MAX_OWNER; i++)
+		close(fd[i]);
+	free(fd);
+	EXPECT_EQ(0, setrlimit(RLIMIT_NOFILE, &files));
+}
 
 /* ------------------------------------------------------- limits of one user */
 
