@@ -66,13 +66,15 @@ static struct common *common;
 /* The last has no end. */
 static void fuzz_name(char name[EVERING_NAME_MAX + 1], uint8_t byte)
 {
-	static const char * const names[] = { "fuzz", "fuzz.b", "", "no name", "\x7f" };
+	/* Mostly one that is there, or will be: who listens and who connects must meet. */
+	static const char * const names[] = {
+		"fuzz", "fuzz", "fuzz.b", "", "fuzz", "no name", "\x7f",
+	};
 
 	if (byte >> 5 == 7)
 		memset(name, 'n', EVERING_NAME_MAX + 1);
 	else
-		snprintf(name, EVERING_NAME_MAX + 1, "%s",
-			 names[(byte >> 5) % (sizeof(names) / sizeof(names[0]))]);
+		snprintf(name, EVERING_NAME_MAX + 1, "%s", names[byte >> 5]);
 }
 
 static const struct evering_geometry geometries[] = {

@@ -26,7 +26,7 @@ plant() {
 	fi
 	make -s -C "$kdir" M="$tmp/module" KCOV_INSTRUMENT=y KCFLAGS=-g modules >"$tmp/make.log" 2>&1 ||
 		{ cat "$tmp/make.log" >&2; exit 1; }
-	"$here/run.sh" -t 900 -s 1 "$image" "$tmp/module/evering.ko" "$fuzzer" "$vmexit" >"$tmp/log" || :
+	"$here/run.sh" -t 300 -s 1 "$image" "$tmp/module/evering.ko" "$fuzzer" "$vmexit" >"$tmp/log" || :
 	steps=$(sed -n 's/^ *short: //p' "$tmp/log" | tail -n 1 | tr . '\n' | grep -c . || :)
 	if grep -q "$4" "$tmp/log" && [ "$steps" -ge 1 ] && [ "$steps" -le "$5" ]; then
 		echo "    ok: $1, in $steps steps"

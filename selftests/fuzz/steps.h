@@ -89,7 +89,8 @@ static void do_listen(const struct step *s)
 		.size = sizeof(args),
 		.flags = PICK(flags, s->byte[2]),
 		.mode = s->byte[2] & 0x80 ? 0 : 0222,
-		.backlog = s->byte[3] % 5,
+		/* Full is rare if there is room for more than one. */
+		.backlog = s->byte[3] % 16 < 8 ? 1 : s->byte[3] % 5,
 		.max_entries = s->byte[3] & 0x40 ? 64 : 0,
 		.max_heap_size = s->byte[3] & 0x80 ? 4096 : 0,
 	};
