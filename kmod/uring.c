@@ -129,6 +129,14 @@ static int evr_layout(const struct evr_kind *kind, u32 flags,
 			layout->claims_offset[!ring] = size;
 			size += (u64)geometry->entries[!ring] * sizeof(u64);
 		}
+		/* What comes back of heap B, from one who takes it. */
+		if (ring == EVERING_SIDE_A && geometry->heap_size[EVERING_SIDE_B] &&
+		    !evr_shared(kind, flags, EVERING_SIDE_A)) {
+			u64 heap_b = geometry->heap_size[EVERING_SIDE_B];
+
+			layout->release_offset = size;
+			size += evering_release_entries(heap_b) * sizeof(u64);
+		}
 		if (heap)
 			size = evr_page_round(size);
 		layout->heap_offset[ring] = size;

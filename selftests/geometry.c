@@ -122,7 +122,14 @@ static void check_layout(struct __test_metadata *_metadata,
 	for (i = 0; i < 2; i++) {
 		uint64_t section = l->section_size[EVERING_SECTION_A + i];
 		uint64_t slots = (uint64_t)g->entries[i] * g->slot_size[i];
+		uint64_t releases = 0;
 
+		if (i == EVERING_SIDE_A && g->heap_size[1]) {
+			releases = 8 * evering_release_entries(g->heap_size[1]);
+			EXPECT_EQ(0, l->release_offset % 8);
+			EXPECT_LE(l->slots_offset[0] + slots, l->release_offset);
+			EXPECT_LE(l->release_offset + releases, l->heap_offset[0]);
+		}
 		EXPECT_LE(sizeof(struct evering_control), l->slots_offset[i]);
 		/* No slot of 64 bytes lies in two cache lines. */
 		EXPECT_EQ(0, l->slots_offset[i] % 64);
@@ -132,9 +139,46 @@ static void check_layout(struct __test_metadata *_metadata,
 		if (g->heap_size[i])
 			EXPECT_EQ(0, l->heap_offset[i] % PAGE);
 		/* At most two partial pages are wasted. */
-		EXPECT_GT(sizeof(struct evering_control) + slots +
+		EXPECT_GT(sizeof(struct evering_control) + slots + releases +
 			  g->heap_size[i] + 2 * PAGE, section);
 	}
+	if (!g->heap_size[1])
+		EXPECT_EQ(0, l->release_offset);
+}
+
+/* A power of two, at least the blocks that there can be, but not for ever. */
+TEST(entries_of_the_release_ring)
+{
+	EXPECT_EQ(1, evering_release_entries(0));
+	EXPECT_EQ(32, evering_release_entries(4096));
+	EXPECT_EQ(128, evering_release_entries(3 * 4096));
+	EXPECT_EQ(EVERING_MAX_RELEASES, evering_release_entries(512 << 10));
+	EXPECT_EQ(EVERING_MAX_RELEASES, evering_release_entries(1ULL << 62));
+}
+
+/* Where many take what side B lends, there is nobody to hand it back. */
+TEST(no_release_ring_for_many)
+{
+	struct evering_geometry g = {
+		{ 64, 64 }, { 64, 64 }, { 4096, 4096 },
+	};
+	struct evering_create args = {
+		.size = sizeof(args),
+		.kind = EVERING_KIND_CHANNEL,
+		.geometry = g,
+	};
+	int fd;
+
+	args.flags = EVERING_URING_MULTI_A;
+	fd = device_call(EVERING_IOC_CREATE, &args);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(0, args.layout.release_offset);
+	close(fd);
+	args.flags = EVERING_URING_MULTI_B;
+	fd = device_call(EVERING_IOC_CREATE, &args);
+	ASSERT_LE(0, fd);
+	EXPECT_NE(0, args.layout.release_offset);
+	close(fd);
 }
 
 TEST(layout_is_consistent)

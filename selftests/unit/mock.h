@@ -254,6 +254,11 @@ static inline struct mock *mock_new(const struct evering_geometry *geometry)
 					geometry->slot_size[i];
 
 		l->slots_offset[i] = sizeof(struct evering_control);
+		if (i == EVERING_SIDE_A && geometry->heap_size[EVERING_SIDE_B]) {
+			l->release_offset = size;
+			size += 8 * evering_release_entries(
+					geometry->heap_size[EVERING_SIDE_B]);
+		}
 		size = (size + MOCK_PAGE - 1) & ~(MOCK_PAGE - 1);
 		l->heap_offset[i] = size;
 		size += geometry->heap_size[i];

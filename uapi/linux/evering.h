@@ -35,7 +35,7 @@
 #define EVERING_SIZE_IS(type, bytes) \
 	EVERING_STATIC_ASSERT(sizeof(type) == (bytes))
 
-#define EVERING_ABI_VERSION	2
+#define EVERING_ABI_VERSION	3
 #define EVERING_HEADER_MAGIC	0x45565247U	/* "GRVE" in memory */
 
 #define EVERING_NAME_MAX	63	/* bytes in a name, without NUL */
@@ -286,6 +286,27 @@ struct evering_geometry {
 };
 EVERING_SIZE_IS(struct evering_geometry, 32);
 
+/*
+ * The release ring.  Side B lends side A blocks of its heap, and side A hands each
+ * back by a word that says which; what the word means is agreed between the two.
+ * The n-th one lies at n & (entries - 1).  Side B lends no more blocks than there are
+ * entries, so that none is overwritten before it has been read, and where it reads
+ * is nobody else's business.
+ */
+#define EVERING_GRANULE		128U	/* no block is smaller */
+#define EVERING_MAX_RELEASES	4096U
+
+/* Entries, of 8 bytes, for a heap B of @heap_size bytes: a power of two. */
+static inline __u32 evering_release_entries(__u64 heap_size)
+{
+	__u32 entries = 1;
+
+	while (entries < EVERING_MAX_RELEASES &&
+	       entries < heap_size / EVERING_GRANULE)
+		entries *= 2;
+	return entries;
+}
+
 /**
  * struct evering_layout - where everything lies
  * @geometry:		as created
@@ -294,6 +315,8 @@ EVERING_SIZE_IS(struct evering_geometry, 32);
  * @heap_offset:	of heap A in section A, of heap B in section B
  * @claims_offset:	of the claim words of the SQ in section B, of those of the
  *			CQ in section A; 0 where there are none
+ * @release_offset:	of the release ring of heap B, in section A; 0 where there is
+ *			none: without a heap B, and where side A is many
  */
 struct evering_layout {
 	struct evering_geometry geometry;
@@ -301,8 +324,9 @@ struct evering_layout {
 	__u64 slots_offset[2];
 	__u64 heap_offset[2];
 	__u64 claims_offset[2];
+	__u64 release_offset;
 };
-EVERING_SIZE_IS(struct evering_layout, 104);
+EVERING_SIZE_IS(struct evering_layout, 112);
 
 /* ---------------------------------------------------------- section HEADER */
 
@@ -371,7 +395,7 @@ struct evering_header {
 	__u32 abi_version;
 	__u64 token;
 	struct evering_layout layout;
-	__u8 __resv[136];
+	__u8 __resv[128];
 	struct evering_ring_words ring[2];
 	struct evering_side_words side[2];
 };
@@ -392,6 +416,8 @@ EVERING_SIZE_IS(struct evering_header, 1024);
  * @rclosed:	this side takes no more
  * @orphan_seq:	raised after a claim word of this side became an ORPHAN: its
  *		consumers then look at all of them
+ * @release_tail: section A: blocks of heap B that side A has handed back so far, in
+ *		the release ring; store-release
  *
  * The slots of the ring that the side produces follow at slots_offset, its
  * heap at heap_offset.
@@ -404,10 +430,13 @@ struct evering_control {
 	__u32 closed;
 	__u32 rclosed;
 	__u64 orphan_seq;
-	__u64 __resv3[30];
+	__u64 __resv3[14];
+	__u64 release_tail;
+	__u64 __resv4[15];
 };
 EVERING_OFFSET_IS(struct evering_control, head, 128);
 EVERING_OFFSET_IS(struct evering_control, closed, 256);
+EVERING_OFFSET_IS(struct evering_control, release_tail, 384);
 EVERING_SIZE_IS(struct evering_control, 512);
 
 /* --------------------------------------------------------------- registry */
@@ -643,7 +672,7 @@ struct evering_connect {
 	struct evering_layout layout;
 	__u64 token;
 };
-EVERING_SIZE_IS(struct evering_connect, 216);
+EVERING_SIZE_IS(struct evering_connect, 224);
 
 /**
  * struct evering_create - EVERING_IOC_CREATE: a new uring
@@ -679,7 +708,7 @@ struct evering_create {
 	struct evering_layout layout;
 	__u64 token;
 };
-EVERING_SIZE_IS(struct evering_create, 232);
+EVERING_SIZE_IS(struct evering_create, 240);
 
 /**
  * struct evering_open - EVERING_IOC_OPEN: an endpoint of a uring that is there
@@ -710,7 +739,7 @@ struct evering_open {
 	__u32 side;
 	struct evering_layout layout;
 };
-EVERING_SIZE_IS(struct evering_open, 192);
+EVERING_SIZE_IS(struct evering_open, 200);
 
 /**
  * struct evering_unlink - EVERING_IOC_UNLINK: take it out of the registry
@@ -762,7 +791,7 @@ struct evering_accept {
 	__s32 pid;
 	__u32 __resv;
 };
-EVERING_SIZE_IS(struct evering_accept, 144);
+EVERING_SIZE_IS(struct evering_accept, 152);
 
 #define EVERING_ENTER_WAKE_PEER	 (1U << 0)	/* ring the doorbell */
 #define EVERING_ENTER_WAIT	 (1U << 1)	/* sleep for entries */
@@ -898,6 +927,6 @@ struct evering_info {
 	struct evering_layout layout;
 	char name[EVERING_NAME_MAX + 1];
 };
-EVERING_SIZE_IS(struct evering_info, 208);
+EVERING_SIZE_IS(struct evering_info, 216);
 
 #endif /* _UAPI_LINUX_EVERING_H */
