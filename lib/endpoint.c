@@ -93,6 +93,7 @@ EXPORT void evering_close(struct evering *ep)
 {
 	if (!ep)
 		return;
+	evr_heap_destroy(ep);
 	if (ep->backend->detach)
 		ep->backend->detach(ep);
 	evr_shared_free(ep->shared);

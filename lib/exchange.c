@@ -82,8 +82,13 @@ int evr_wait_any(struct evering *ep, unsigned int side, void *entry,
 
 int evr_cancel(struct evering *ep, unsigned int side, const void *slot)
 {
-	if (ep->side != side || !ring_cancel(&ep->out, slot))
+	uint64_t pos;
+
+	if (ep->side != side || !ring_find_reserved(&ep->out, slot, &pos))
 		return -EINVAL;
+	ring_cancel(&ep->out, pos);
+	if (ep->heap)
+		evr_heap_cancelled(ep, pos);
 	return 0;
 }
 

@@ -197,6 +197,8 @@ static inline void evr_advance(struct evering *ep, unsigned int side,
 		evr_shared_seen(ep, nr);
 		return;
 	}
+	if (unlikely(ep->in_flight))
+		evr_heap_completed(ep, nr);
 	ring_seen(&ep->in, nr);
 	/*
 	 * Not one by one where a batch is borrowed.  A doorbell that fails has

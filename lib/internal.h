@@ -12,6 +12,7 @@
 #define EVR_BRIEF_SPINS		32U
 
 struct evr_shared;
+struct evr_heap;
 
 /**
  * struct evr_backend - what is behind the shared memory
@@ -49,6 +50,9 @@ struct evr_memory {
  * @stats:	counters
  * @own_heap:	base of the own heap, or NULL
  * @peer_heap:	base of the peer's heap, or NULL
+ * @heap:	NULL, or the books of the own heap
+ * @in_flight:	requests that have a block of it
+ * @released:	blocks of the peer's heap handed back so far
  * @layout:	private copy; the one in HEADER is not read
  * @token:	of the uring
  * @memory:	as mapped
@@ -74,6 +78,9 @@ struct evering {
 	struct evering_stats stats;
 	char *own_heap;
 	const char *peer_heap;
+	struct evr_heap *heap;
+	uint32_t in_flight;
+	uint64_t released;
 	struct evering_layout layout;
 	uint64_t token;
 	struct evr_memory memory;
@@ -116,6 +123,16 @@ unsigned int evr_default_spin(void);
 int evr_endpoint_new(unsigned int side, const struct evering_layout *layout,
 		     const struct evr_memory *memory,
 		     const struct evr_backend *backend, struct evering **ep);
+
+/* heap.c */
+void evr_heap_destroy(struct evering *ep);
+
+/* lend.c */
+void evr_heap_completed(struct evering *ep, unsigned int nr);
+void evr_heap_cancelled(struct evering *ep, uint64_t pos);
+
+/* type.c */
+bool evr_type_ok(const struct evering_type *type);
 
 /* wait.c */
 uint64_t evr_now(void);

@@ -207,20 +207,27 @@ static inline void *ring_reserve(struct ring_out *r)
 	return ring_stamp(&r->g, r->slots, r->reserved++);
 }
 
-/* Is @slot one that is reserved and not yet committed?  Marks it, once. */
-static inline bool ring_cancel(struct ring_out *r, const void *slot)
+/* Is @slot one that is reserved, not yet committed and not cancelled? */
+static inline bool ring_find_reserved(const struct ring_out *r,
+				      const void *slot, uint64_t *pos)
 {
 	uint64_t offset = (uintptr_t)slot - (uintptr_t)r->slots;
 	uint64_t index = offset >> r->g.slot_shift;
 	uint64_t ahead = (index - r->tail) & r->g.mask;
-	uint64_t bit = 1ULL << (index & 63);
 
-	if (index > r->g.mask || offset != index << r->g.slot_shift ||
-	    ahead >= r->reserved - r->tail || r->cancelled[index >> 6] & bit)
-		return false;
-	r->cancelled[index >> 6] |= bit;
+	*pos = r->tail + ahead;
+	return index <= r->g.mask && offset == index << r->g.slot_shift &&
+	       ahead < r->reserved - r->tail &&
+	       !(r->cancelled[index >> 6] & 1ULL << (index & 63));
+}
+
+/* ring_find_reserved() has found @pos. */
+static inline void ring_cancel(struct ring_out *r, uint64_t pos)
+{
+	uint64_t index = pos & r->g.mask;
+
+	r->cancelled[index >> 6] |= 1ULL << (index & 63);
 	r->nr_cancelled++;
-	return true;
 }
 
 static inline bool ring_is_cancelled(const struct ring_out *r, uint64_t pos)

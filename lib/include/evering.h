@@ -48,8 +48,11 @@
 #include <time.h>
 #include <linux/evering.h>
 #include <evering/buffer.h>
+#include <evering/heap.h>
 #include <evering/queue.h>
 #include <evering/registry.h>
+#include <evering/token.h>
+#include <evering/type.h>
 
 #ifdef __cplusplus
 extern "C" {

@@ -131,6 +131,52 @@ static int try_buffer(void)
 	return ret ? ret : evering_unlink("x", 0);
 }
 
+/* As many requests at once as make the books grow. */
+static int try_payloads(void)
+{
+	struct evering *ep = NULL;
+	struct evering_token token;
+	unsigned int i;
+	int ret = evering_channel_create("x", 0600, &many, 0, &ep);
+
+	if (ret)
+		return ret;
+	for (i = 0; i < 40 && !ret; i++) {
+		struct evering_sqe *sqe = evering_get_sqe(ep);
+
+		ret = evering_copy(ep, "payload", 8, NULL, &token);
+		if (ret)
+			break;
+		ret = evering_sqe_attach(ep, sqe, i, token);
+		/* Refused, it stays the program's. */
+		if (ret && !evering_token_block(ep, token))
+			ret = -ENOTRECOVERABLE;
+	}
+	evering_close(ep);
+	return ret;
+}
+
+static int try_types(void)
+{
+	static const struct evering_type type[] = {
+		{ "1", 1, 1, 1 }, { "2", 2, 1, 1 }, { "3", 3, 1, 1 },
+		{ "4", 4, 1, 1 }, { "5", 5, 1, 1 }, { "6", 6, 1, 1 },
+		{ "7", 7, 1, 1 }, { "8", 8, 1, 1 }, { "9", 9, 1, 1 },
+	};
+	struct evering_types *types;
+	unsigned int i;
+	int ret = evering_types_new(&types);
+
+	if (ret)
+		return ret;
+	for (i = 0; i < 9 && !ret; i++)
+		ret = evering_types_add(types, &type[i]);
+	if (!ret && evering_types_find(types, 9) != &type[8])
+		ret = -ENOTRECOVERABLE;
+	evering_types_free(types);
+	return ret;
+}
+
 static int try_registry(void)
 {
 	struct evering_registry_view *view;
@@ -162,6 +208,8 @@ FIXTURE_VARIANT_ADD(refuses, channel) { try_channel, 16 };
 FIXTURE_VARIANT_ADD(refuses, channel_from_fd) { try_channel_from_fd, 10 };
 FIXTURE_VARIANT_ADD(refuses, queue) { try_queue, 20 };
 FIXTURE_VARIANT_ADD(refuses, buffer) { try_buffer, 11 };
+FIXTURE_VARIANT_ADD(refuses, payloads) { try_payloads, 13 };
+FIXTURE_VARIANT_ADD(refuses, types) { try_types, 3 };
 FIXTURE_VARIANT_ADD(refuses, registry) { try_registry, 4 };
 
 FIXTURE_SETUP(refuses)

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT OR LGPL-2.1 */
+/* Sets of types, by the tag that a token has. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+#define FIRST_SLOTS	16U
+
+/**
+ * struct evering_types - tag -> type
+ * @slots:	hash table, open addressing; NULL is free
+ * @nr_slots:	a power of two
+ * @nr:		in use, at most half
+ */
+struct evering_types {
+	const struct evering_type **slots;
+	uint32_t nr_slots;
+	uint32_t nr;
+};
+
+/* Where the type with @tag is, or where it would go.  Tags are hashes already. */
+static uint32_t evr_types_slot(const struct evering_types *types, uint32_t tag)
+{
+	uint32_t i;
+
+	for (i = tag & (types->nr_slots - 1); types->slots[i];
+	     i = (i + 1) & (types->nr_slots - 1))
+		if (evering_type_tag(types->slots[i]) == tag)
+			break;
+	return i;
+}
+
+static int evr_types_grow(struct evering_types *types)
+{
+	struct evering_types larger = {
+		.nr_slots = types->nr_slots ? types->nr_slots * 2 : FIRST_SLOTS,
+		.nr = types->nr,
+	};
+	uint32_t i;
+
+	larger.slots = calloc(larger.nr_slots, sizeof(*larger.slots));
+	if (!larger.slots)
+		return -ENOMEM;
+	for (i = 0; i < types->nr_slots; i++) {
+		const struct evering_type *type = types->slots[i];
+
+		if (type)
+			larger.slots[evr_types_slot(&larger, evering_type_tag(type))] =
+				type;
+	}
+	free(types->slots);
+	*types = larger;
+	return 0;
+}
+
+bool evr_type_ok(const struct evering_type *type)
+{
+	return type->name && type->id && type->size && type->align &&
+	       !(type->align & (type->align - 1));
+}
+
+EXPORT int evering_types_new(struct evering_types **out)
+{
+	struct evering_types *types = calloc(1, sizeof(*types));
+	int ret;
+
+	if (!types)
+		return -ENOMEM;
+	ret = evr_types_grow(types);
+	if (ret) {
+		free(types);
+		return ret;
+	}
+	*out = types;
+	return 0;
+}
+
+EXPORT void evering_types_free(struct evering_types *types)
+{
+	if (!types)
+		return;
+	free(types->slots);
+	free(types);
+}
+
+EXPORT int evering_types_add(struct evering_types *types,
+			     const struct evering_type *type)
+{
+	const struct evering_type *other;
+	uint32_t slot;
+	int ret;
+
+	if (!evr_type_ok(type))
+		return -EINVAL;
+	slot = evr_types_slot(types, evering_type_tag(type));
+	other = types->slots[slot];
+	if (other) {
+		if (strcmp(other->name, type->name))
+			return -ENOTUNIQ;
+		return other->id == type->id && other->size == type->size &&
+		       other->align == type->align ? 0 : -EEXIST;
+	}
+	if (types->nr * 2 >= types->nr_slots) {
+		ret = evr_types_grow(types);
+		if (ret)
+			return ret;
+		slot = evr_types_slot(types, evering_type_tag(type));
+	}
+	types->slots[slot] = type;
+	types->nr++;
+	return 0;
+}
+
+EXPORT const struct evering_type *
+evering_types_find(const struct evering_types *types, uint32_t tag)
+{
+	return tag ? types->slots[evr_types_slot(types, tag)] : NULL;
+}
