@@ -193,6 +193,13 @@ F19-POLL_ARM_ONLY_WHEN_NOT_READY-queue queue_wait asleep	PRODUCERS=1 CONSUMERS=1
 F19-DISARM_WAKES_ONE	queue_wait asleep	PRODUCERS=1 MSGS=2 POLLERS=2 DISARM_WAKES_ONE
 END_WAKES_ONE		queue_wait asleep	PRODUCERS=1 CLOSES END_WAKES_ONE
 NO_SKIP_RING		queue_wait asleep	PRODUCERS=1 CONSUMERS=1 CLOSES NO_SKIP_RING
+release			release holds	LENDS=6
+release-one		release holds	ENTRIES=1
+release-liar		release holds	LIES=2
+NO_LIMIT		release order	NO_LIMIT
+TAIL_FIRST		release order	TAIL_FIRST
+RELEASE_BEFORE_READ	release torn	RELEASE_BEFORE_READ
+NO_GENERATION		release order	LIES=1 NO_GENERATION
 LIST
 }
 
@@ -253,6 +260,7 @@ large-queue-signal-1x2	queue_wait holds	PRODUCERS=1 MSGS=2 SIGNALS=1
 large-queue-kill-1x2	queue_wait holds	PRODUCERS=1 MSGS=2 KILLS=1
 large-queue-close-1x2	queue_wait holds	PRODUCERS=1 MSGS=2 CLOSES
 large-queue-close-2x1	queue_wait holds	CONSUMERS=1 N=1 CLOSES
+large-release		release holds	ENTRIES=4 LENDS=6 LIES=1
 LIST
 }
 
