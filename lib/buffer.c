@@ -9,8 +9,6 @@
 
 #include "internal.h"
 
-#define HEAP_ALIGN	4096U
-
 /**
  * struct evering_buffer - one endpoint of a uring of kind buffer
  * @fd:		the endpoint
@@ -74,13 +72,12 @@ EXPORT int evering_buffer_create(const char *name, uint32_t mode, uint64_t size,
 	};
 	int fd, ret;
 
-	if (!size || size > UINT64_MAX - HEAP_ALIGN)
+	if (!evr_heap_bytes(size))
 		return -EINVAL;
 	ret = evr_copy_name(args.name, name);
 	if (ret)
 		return ret;
-	args.geometry.heap_size[EVERING_SIDE_A] =
-		(size + HEAP_ALIGN - 1) & ~(uint64_t)(HEAP_ALIGN - 1);
+	args.geometry.heap_size[EVERING_SIDE_A] = evr_heap_bytes(size);
 	fd = evr_control(EVERING_IOC_CREATE, &args);
 	if (fd < 0)
 		return fd;

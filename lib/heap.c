@@ -280,7 +280,7 @@ EXPORT int evering_tokenize(const struct evering *ep, const void *p, size_t len,
 	block = evr_heap_at(ep, p, &at);
 	if (!block || len > evr_block_bytes(block) || len > UINT32_MAX)
 		return -EINVAL;
-	if (type && (!evr_type_ok(type) || !len || len % type->size))
+	if (!evr_type_fits(type, len))
 		return -EINVAL;
 	if (block->state != EVR_BLOCK_OWNED)
 		return -EBUSY;

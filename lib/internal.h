@@ -105,8 +105,20 @@ int evr_control(unsigned long request, const void *args);
 int evr_copy_name(char *to, const char *name);
 int evr_map(int fd, uint64_t size, int prot, uint64_t offset, void **at);
 
+#define EVR_HEAP_ALIGN	4096U
+
+/* Bytes of a heap for @bytes; 0: none, or too many. */
+static inline uint64_t evr_heap_bytes(uint64_t bytes)
+{
+	if (bytes > UINT64_MAX - EVR_HEAP_ALIGN)
+		return 0;
+	return (bytes + EVR_HEAP_ALIGN - 1) & ~(uint64_t)(EVR_HEAP_ALIGN - 1);
+}
+
 /* sections.c */
 struct multi_ring;
+int evr_map_header(int fd, const struct evering_layout *layout,
+		   const struct evering_header **header);
 int evr_map_sections(int fd, unsigned int side,
 		     const struct evering_layout *layout, struct evr_memory *m);
 void evr_unmap_sections(const struct evr_memory *m, unsigned int side,
@@ -133,6 +145,7 @@ void evr_heap_cancelled(struct evering *ep, uint64_t pos);
 
 /* type.c */
 bool evr_type_ok(const struct evering_type *type);
+bool evr_type_fits(const struct evering_type *type, size_t len);
 
 /* wait.c */
 uint64_t evr_now(void);

@@ -33,6 +33,8 @@
 #define store_once(p, v)	__atomic_store_n(p, v, __ATOMIC_RELAXED)
 #define store_release(p, v)	__atomic_store_n(p, v, __ATOMIC_RELEASE)
 #define full_barrier()	__atomic_thread_fence(__ATOMIC_SEQ_CST)
+#define read_fence()	__atomic_thread_fence(__ATOMIC_ACQUIRE)
+#define write_fence()	__atomic_thread_fence(__ATOMIC_RELEASE)
 #define compiler_barrier()	__asm__ __volatile__("" ::: "memory")
 
 /* A full barrier just behind a compare-and-swap, which on x86 is one itself. */

@@ -27,28 +27,41 @@ static int evr_map_section(int fd, const struct evering_layout *layout,
 }
 
 /*
- * All of them or none.  What heals the rings and what uses them must agree to the
- * letter: with a module of another version entries would be lost, and nobody told.
+ * What heals the rings and what uses them must agree to the letter: with a module of
+ * another version entries would be lost, and nobody told.
  */
+int evr_map_header(int fd, const struct evering_layout *layout,
+		   const struct evering_header **header)
+{
+	void *at;
+	int ret = evr_map_section(fd, layout, EVERING_SECTION_HEADER, PROT_READ,
+				  &at);
+
+	if (ret)
+		return ret;
+	*header = at;
+	return (*header)->abi_version == EVERING_ABI_VERSION ? 0 :
+							       -EPROTONOSUPPORT;
+}
+
+/* All of them or none. */
 int evr_map_sections(int fd, unsigned int side,
 		     const struct evering_layout *layout, struct evr_memory *m)
 {
-	void *header = NULL, *own = NULL, *peer = NULL;
+	void *own = NULL, *peer = NULL;
 	int ret;
 
+	*m = (struct evr_memory){ 0 };
 	/* The own section first: from then on a SIGKILL is noticed at once. */
 	ret = evr_map_section(fd, layout, EVERING_SECTION_A + side,
 			      PROT_READ | PROT_WRITE, &own);
+	m->own = own;
 	if (!ret)
-		ret = evr_map_section(fd, layout, EVERING_SECTION_HEADER,
-				      PROT_READ, &header);
-	if (!ret && ((const struct evering_header *)header)->abi_version !=
-		    EVERING_ABI_VERSION)
-		ret = -EPROTONOSUPPORT;
+		ret = evr_map_header(fd, layout, &m->header);
 	if (!ret)
 		ret = evr_map_section(fd, layout, EVERING_SECTION_A + !side,
 				      PROT_READ, &peer);
-	*m = (struct evr_memory){ .header = header, .own = own, .peer = peer };
+	m->peer = peer;
 	if (ret)
 		evr_unmap_sections(m, side, layout);
 	return ret;

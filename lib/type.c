@@ -61,6 +61,12 @@ bool evr_type_ok(const struct evering_type *type)
 	       !(type->align & (type->align - 1));
 }
 
+/* Are @len bytes a whole number of values?  Of no type, anything is. */
+bool evr_type_fits(const struct evering_type *type, size_t len)
+{
+	return !type || (evr_type_ok(type) && len && !(len % type->size));
+}
+
 EXPORT int evering_types_new(struct evering_types **out)
 {
 	struct evering_types *types = calloc(1, sizeof(*types));

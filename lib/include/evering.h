@@ -52,6 +52,7 @@
 #include <evering/queue.h>
 #include <evering/registry.h>
 #include <evering/token.h>
+#include <evering/topic.h>
 #include <evering/type.h>
 
 #ifdef __cplusplus

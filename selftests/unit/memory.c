@@ -156,6 +156,21 @@ static int try_payloads(void)
 	return ret;
 }
 
+static int try_topic(void)
+{
+	struct evering_publisher *publisher = NULL;
+	struct evering_subscriber *subscriber;
+	int ret = evering_publisher_create("x", 0600, 8, 10000, &publisher);
+
+	if (ret)
+		return ret;
+	ret = evering_subscriber_open("x", 0, 0, &subscriber);
+	if (!ret)
+		evering_subscriber_close(subscriber);
+	evering_publisher_close(publisher);
+	return ret;
+}
+
 static int try_types(void)
 {
 	static const struct evering_type type[] = {
@@ -209,6 +224,7 @@ FIXTURE_VARIANT_ADD(refuses, channel_from_fd) { try_channel_from_fd, 10 };
 FIXTURE_VARIANT_ADD(refuses, queue) { try_queue, 20 };
 FIXTURE_VARIANT_ADD(refuses, buffer) { try_buffer, 11 };
 FIXTURE_VARIANT_ADD(refuses, payloads) { try_payloads, 13 };
+FIXTURE_VARIANT_ADD(refuses, topic) { try_topic, 11 };
 FIXTURE_VARIANT_ADD(refuses, types) { try_types, 3 };
 FIXTURE_VARIANT_ADD(refuses, registry) { try_registry, 4 };
 

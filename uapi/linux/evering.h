@@ -203,6 +203,9 @@ static inline enum evering_slot_state evering_judge(__u64 stamp, __u64 lap)
  * @len:	bytes of payload
  * @offset:	where the payload begins in heap A
  * @data:	inline bytes; slots larger than 64 bytes make it longer
+ *
+ * In a topic, @user_data is the number of the message, and the second four bytes of
+ * @data are what its type is called in tokens.
  */
 struct evering_sqe {
 	__u64 stamp;
@@ -410,6 +413,8 @@ EVERING_SIZE_IS(struct evering_header, 1024);
  * struct evering_control - the head of a section; written by its side
  * @tail:	next position this side will commit; a hint, read by the kernel
  *		for poll and fdinfo
+ * @floor:	of a topic: what lies before this position is being written over; stored
+ *		before the first byte of that is, and never goes back
  * @head:	next position this side will take; store-release, once what lies
  *		before it has been read
  * @closed:	this side submits no more (end of stream)
@@ -424,7 +429,8 @@ EVERING_SIZE_IS(struct evering_header, 1024);
  */
 struct evering_control {
 	__u64 tail;
-	__u64 __resv1[15];
+	__u64 floor;
+	__u64 __resv1[14];
 	__u64 head;
 	__u64 __resv2[15];
 	__u32 closed;
