@@ -2,13 +2,14 @@
 /*
  * The publisher of a topic.
  *
- * Payloads are taken from the heap in a circle, none goes across its end.  What is
- * about to be written over is given up first, in shared memory, and only then touched.
+ * Payloads are taken from the heap in a circle, none goes across its end.  The messages
+ * whose slot or payload is about to be written over are given up first, by floor, and
+ * only then touched.
  *
  * Which access pairs with which
  *
- *	publish: stamp RESERVED, floor; write fence; entry, payload
- *		<-> subscriber: entry, payload; read fence; stamp, floor
+ *	publish: floor; write fence; payload, entry
+ *		<-> subscriber: entry, payload; read fence; floor
  *		who has read a byte of the new message sees that the old one is gone
  *	publish: entry, payload; stamp COMMITTED, release
  *		<-> subscriber: stamp, acquire; entry, payload
@@ -18,8 +19,6 @@
  *		one of the two sees the other: no lost wake-up
  *	publish: stamp COMMITTED; tail, release <-> subscriber: tail, acquire; stamp
  *		the last message before tail is there
- *	publish: tail; stamp RESERVED, release <-> subscriber: stamp, acquire; tail
- *		who is overtaken finds a tail to go on from
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -211,10 +210,6 @@ EXPORT int evering_publisher_reserve(struct evering_publisher *p, size_t len,
 	bytes = (len + !len + EVERING_GRANULE - 1) & ~(uint64_t)(EVERING_GRANULE - 1);
 	offset = evr_publisher_place(p, bytes);
 	*evr_extent(p, p->tail) = (struct evr_extent){ offset, bytes };
-	/* Release: who sees it sees the tail that came before it. */
-	store_release(&evr_publisher_slot(p)->stamp,
-		      evering_stamp(evering_lap(p->tail, p->g.lap_shift),
-				    EVERING_RESERVED));
 	if (p->oldest != oldest)
 		store_once(&p->control->floor, p->oldest);
 	/* pairs with the read fence in evr_still() */
@@ -270,7 +265,6 @@ EXPORT int evering_publisher_cancel(struct evering_publisher *p)
 {
 	if (!p->is_reserved)
 		return -EINVAL;
-	/* The slot stays RESERVED, for the next message. */
 	p->is_reserved = false;
 	return 0;
 }

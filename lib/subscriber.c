@@ -63,10 +63,7 @@ static bool evr_still(const struct evering_subscriber *s, uint64_t number)
 {
 	/* pairs with the write fence in evering_publisher_reserve() */
 	read_fence();
-	return load_once(&evr_message_slot(s, number)->stamp) ==
-		       evering_stamp(evering_lap(number, s->g.lap_shift),
-				     EVERING_COMMITTED) &&
-	       load_once(&s->control->floor) <= number;
+	return load_once(&s->control->floor) <= number;
 }
 
 /* Goes on with message @number, which is not behind. */
@@ -87,7 +84,7 @@ static int evr_overtaken(struct evering_subscriber *s)
 {
 	uint64_t newest = evr_newest(s), oldest = 0, floor;
 
-	/* The one that is being written has the slot of the oldest. */
+	/* The next one takes the slot of the oldest. */
 	if (newest >= s->g.entries)
 		oldest = newest - s->g.entries + 1 + s->g.entries / 8;
 	floor = load_once(&s->control->floor);

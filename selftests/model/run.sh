@@ -200,6 +200,14 @@ NO_LIMIT		release order	NO_LIMIT
 TAIL_FIRST		release order	TAIL_FIRST
 RELEASE_BEFORE_READ	release torn	RELEASE_BEFORE_READ
 NO_GENERATION		release order	LIES=1 NO_GENERATION
+topic			topic holds
+topic-kill		topic holds	KILLS=1
+topic-cancel		topic holds	CANCELS=1 MSGS=3
+F5-NO_FLOOR		topic torn	NO_FLOOR
+F5-FLOOR_LATE		topic torn	FLOOR_LATE
+F5-NOT_CHECKED		topic torn	NOT_CHECKED
+F5-SLOT_KEEPS		topic torn	SLOT_KEEPS
+F5-WRAP_KEEPS		topic torn	N=4 CELLS=5 MSGS=6 WRAP_KEEPS
 LIST
 }
 
@@ -261,6 +269,8 @@ large-queue-kill-1x2	queue_wait holds	PRODUCERS=1 MSGS=2 KILLS=1
 large-queue-close-1x2	queue_wait holds	PRODUCERS=1 MSGS=2 CLOSES
 large-queue-close-2x1	queue_wait holds	CONSUMERS=1 N=1 CLOSES
 large-release		release holds	ENTRIES=4 LENDS=6 LIES=1
+large-topic		topic holds	N=4 CELLS=5 MSGS=6
+large-topic-kill	topic holds	N=4 CELLS=4 MSGS=5 KILLS=1
 LIST
 }
 
