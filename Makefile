@@ -91,9 +91,7 @@ install: lib
 	install -m 644 lib/evering.3 $(DESTDIR)$(PREFIX)/share/man/man3
 	install -d $(DESTDIR)$(PREFIX)/include/evering
 	install -m 644 lib/include/evering.h $(DESTDIR)$(PREFIX)/include
-	install -m 644 lib/include/evering/buffer.h lib/include/evering/queue.h \
-		lib/include/evering/registry.h \
-		$(DESTDIR)$(PREFIX)/include/evering
+	install -m 644 $(wildcard lib/include/evering/*.h) $(DESTDIR)$(PREFIX)/include/evering
 	install -m 644 uapi/linux/evering.h $(DESTDIR)$(PREFIX)/include/linux
 
 # ------------------------------------------------------------------- module

@@ -94,20 +94,41 @@ static uint32_t evr_find_fast(const struct evr_granules *g, uint32_t size)
 	return g->list[class.row][__builtin_ctz(columns)];
 }
 
-/* Where nothing larger is left, one of the same list may yet do. */
-static uint32_t evr_find(const struct evr_granules *g, uint32_t size)
+/* Granules from @at to the next multiple of @align, a power of two. */
+static uint32_t evr_gap(uint32_t at, uint32_t align)
 {
-	uint32_t at = evr_find_fast(g, size);
-	struct evr_size_class class;
+	return -at & (align - 1);
+}
 
-	if (likely(at != EVR_NO_GRANULE))
-		return at;
-	class = evr_class_of(size);
-	for (at = g->list[class.row][class.column]; at != EVR_NO_GRANULE;
-	     at = g->blocks[at].next)
-		if (g->blocks[at].size >= size)
+/* Of a list, one with @size granules from a multiple of @align on. */
+static uint32_t evr_find_in(const struct evr_granules *g, uint32_t at,
+			    uint32_t size, uint32_t align)
+{
+	for (; at != EVR_NO_GRANULE; at = g->blocks[at].next)
+		if (g->blocks[at].size >= (uint64_t)size + evr_gap(at, align))
 			break;
 	return at;
+}
+
+/* Looks at all that are at least in the list of @size. */
+static uint32_t evr_find_any(const struct evr_granules *g, uint32_t size,
+			     uint32_t align)
+{
+	struct evr_size_class class = evr_class_of(size);
+	unsigned int row, column;
+	uint32_t at;
+
+	for (row = class.row; row < EVR_ROWS; row++) {
+		if (!(g->rows & 1U << row))
+			continue;
+		for (column = row == class.row ? class.column : 0;
+		     column < EVR_COLUMNS; column++) {
+			at = evr_find_in(g, g->list[row][column], size, align);
+			if (at != EVR_NO_GRANULE)
+				return at;
+		}
+	}
+	return EVR_NO_GRANULE;
 }
 
 /* The block after that at @at is now behind one of @size granules. */
@@ -157,17 +178,16 @@ uint32_t evr_granules_alloc(struct evr_granules *g, uint64_t size,
 	if (size > g->nr || align > g->nr)
 		return EVR_NO_GRANULE;
 	at = EVR_NO_GRANULE;
+	/* Room for the largest gap. */
 	if (likely(size + align - 1 <= g->nr))
-		at = evr_find(g, (uint32_t)size + align - 1);
-	if (unlikely(at == EVR_NO_GRANULE)) {
-		/* One that is aligned as it is would do without a gap. */
-		at = align > 1 ? evr_find(g, (uint32_t)size) : EVR_NO_GRANULE;
-		if (at == EVR_NO_GRANULE || at & (align - 1))
-			return EVR_NO_GRANULE;
-	}
+		at = evr_find_fast(g, (uint32_t)size + align - 1);
+	if (unlikely(at == EVR_NO_GRANULE))
+		at = evr_find_any(g, (uint32_t)size, align);
+	if (at == EVR_NO_GRANULE)
+		return EVR_NO_GRANULE;
 	evr_list_del(g, at);
 	whole = g->blocks[at].size;
-	gap = -at & (align - 1);
+	gap = evr_gap(at, align);
 	found = at + gap;
 	if (unlikely(gap)) {
 		evr_put(g, at, gap);

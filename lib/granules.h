@@ -2,8 +2,9 @@
 /*
  * Which granules of a heap are in use: two-level segregated fit (TLSF; Masmano,
  * Ripoll, Crespo, Real, 2004), with the books apart from the memory that they are
- * about.  Allocate and free take a bounded number of steps; neighbours that are free
- * are always one.
+ * about.  Free takes a bounded number of steps, and so does allocate, unless nothing is
+ * left that is surely large enough: then it looks at all that may be.  Neighbours that
+ * are free are always one.
  *
  * Nothing here looks at the memory itself: others may write there.
  */
@@ -39,6 +40,7 @@ enum evr_block_state {
  * @next:	FREE: in the list of its size, or EVR_NO_GRANULE
  * @prev:	likewise
  * @user_data:	IN_FLIGHT: of the request
+ * @pos:	IN_FLIGHT, LENT: of the slot that it goes with
  */
 struct evr_block {
 	uint32_t size;
@@ -52,6 +54,7 @@ struct evr_block {
 		};
 		uint64_t user_data;
 	};
+	uint64_t pos;
 };
 
 /**

@@ -143,16 +143,18 @@ void evr_heap_reclaim(struct evering *ep)
 	    load_acquire(&ep->peer_state->state) != EVERING_STATE_DEAD)
 		return;
 	for (at = 0; at < g->nr; at += size) {
-		uint32_t state = g->blocks[at].state;
+		const struct evr_block *block = &g->blocks[at];
 
-		size = g->blocks[at].size;
 		/* What is freed becomes one with what was free before it. */
-		if (state == EVR_BLOCK_IN_FLIGHT || state == EVR_BLOCK_LENT)
-			evr_heap_free_block(ep, at);
+		size = block->size;
+		if (block->state <= EVR_BLOCK_OWNED || !evr_is_sent(ep, block))
+			continue;
+		if (block->state == EVR_BLOCK_IN_FLIGHT)
+			evr_flight_end(ep, at);
+		else
+			heap->lent--;
+		evr_heap_free_block(ep, at);
 	}
-	evr_flights_forget(heap);
-	ep->in_flight = 0;
-	heap->lent = 0;
 }
 
 static int evr_heap_alloc(struct evering *ep, uint64_t bytes, uint32_t align,
@@ -164,6 +166,8 @@ static int evr_heap_alloc(struct evering *ep, uint64_t bytes, uint32_t align,
 
 	if (!bytes)
 		return -EINVAL;
+	if (ep->own_heap && bytes > ep->layout.geometry.heap_size[ep->side])
+		return -ENOMEM;
 	ret = evr_heap_get(ep);
 	if (ret)
 		return ret;
@@ -180,7 +184,7 @@ static int evr_heap_alloc(struct evering *ep, uint64_t bytes, uint32_t align,
 	heap->blocks++;
 	if (heap->granules.used > heap->peak)
 		heap->peak = heap->granules.used;
-	evr_heap_unpoison(ep, *at, bytes);
+	evr_heap_unpoison(ep, *at, size * EVERING_GRANULE);
 	return 0;
 }
 
@@ -247,12 +251,17 @@ EXPORT size_t evering_block_size(const struct evering *ep, const void *p)
 EXPORT int evering_heap_stats(struct evering *ep,
 			      struct evering_heap_stats *stats)
 {
-	struct evr_heap *heap;
-	int ret = evr_heap_get(ep);
+	struct evr_heap *heap = ep->heap;
 
-	if (ret)
-		return ret;
-	heap = ep->heap;
+	if (!ep->own_heap || ep->shared)
+		return -EOPNOTSUPP;
+	*stats = (struct evering_heap_stats){
+		.size = ep->layout.geometry.heap_size[ep->side],
+	};
+	stats->largest = stats->size;
+	/* Nobody has allocated; who lays it out himself never will. */
+	if (!heap)
+		return 0;
 	evr_heap_reclaim(ep);
 	*stats = (struct evering_heap_stats){
 		.size = (uint64_t)heap->granules.nr * EVERING_GRANULE,
@@ -280,7 +289,7 @@ EXPORT int evering_tokenize(const struct evering *ep, const void *p, size_t len,
 	block = evr_heap_at(ep, p, &at);
 	if (!block || len > evr_block_bytes(block) || len > UINT32_MAX)
 		return -EINVAL;
-	if (!evr_type_fits(type, len))
+	if (!evr_type_fits(type, len) || !evr_type_aligned(type, p))
 		return -EINVAL;
 	if (block->state != EVR_BLOCK_OWNED)
 		return -EBUSY;
@@ -341,13 +350,14 @@ EXPORT int64_t evering_token_get(const struct evering *ep,
 
 	if (evering_token_is_null(token))
 		return -ENODATA;
-	if (!evr_type_ok(type) || token.type != evering_type_tag(type))
+	if ((type && !evr_type_ok(type)) || token.type != evering_type_tag(type))
 		return -EPROTOTYPE;
 	payload = evering_token_payload(ep, token);
-	if (!payload || !token.len || token.len % type->size)
+	if (!payload || !token.len || !evr_type_fits(type, token.len) ||
+	    !evr_type_aligned(type, payload))
 		return -EBADMSG;
 	*values = payload;
-	return token.len / type->size;
+	return token.len / (type ? type->size : 1);
 }
 
 EXPORT int evering_token_read(const struct evering *ep,
@@ -355,12 +365,17 @@ EXPORT int evering_token_read(const struct evering *ep,
 			      const struct evering_type *type, void *value)
 {
 	const void *payload;
-	int64_t nr = evering_token_get(ep, token, type, &payload);
+	int64_t nr;
 
+	if (!type)
+		return -EINVAL;
+	nr = evering_token_get(ep, token, type, &payload);
 	if (nr < 0)
 		return (int)nr;
 	if (nr != 1)
 		return -EBADMSG;
 	memcpy(value, payload, type->size);
+	/* Or the compiler may read the payload again where the copy is meant. */
+	compiler_barrier();
 	return 0;
 }

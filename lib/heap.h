@@ -26,6 +26,7 @@ struct evr_attachment {
  * @attached:	one for each slot of the own ring
  * @flights:	hash table of granule + 1, by user_data; open addressing, 0 is free
  * @nr_flights:	a power of two, or 0
+ * @flight_shift: 64 - log2(@nr_flights)
  * @lent:	blocks that the peer has
  * @released:	where the next block that comes back will be in the release ring
  * @refused:	of those, not lent or not any more
@@ -37,6 +38,7 @@ struct evr_heap {
 	struct evr_attachment *attached;
 	uint32_t *flights;
 	uint32_t nr_flights;
+	unsigned int flight_shift;
 	uint32_t lent;
 	uint64_t released;
 	uint64_t refused;
@@ -52,8 +54,15 @@ void evr_heap_poison(const struct evering *ep, uint32_t at, uint64_t bytes);
 void evr_heap_unpoison(const struct evering *ep, uint32_t at, uint64_t bytes);
 
 /* lend.c */
-int evr_release_drain(struct evering *ep, uint32_t most);
-void evr_flights_forget(struct evr_heap *heap);
+void evr_release_drain(struct evering *ep, uint32_t most);
+void evr_flight_end(struct evering *ep, uint32_t at);
+
+/* Has the slot that @block goes with been sent?  Else the program may yet cancel it. */
+static inline bool evr_is_sent(const struct evering *ep,
+			       const struct evr_block *block)
+{
+	return block->pos < ep->out.tail;
+}
 
 static inline uint64_t evr_token_word(uint32_t generation, uint32_t granule)
 {

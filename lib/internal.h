@@ -146,6 +146,7 @@ void evr_heap_cancelled(struct evering *ep, uint64_t pos);
 /* type.c */
 bool evr_type_ok(const struct evering_type *type);
 bool evr_type_fits(const struct evering_type *type, size_t len);
+bool evr_type_aligned(const struct evering_type *type, const void *values);
 
 /* wait.c */
 uint64_t evr_now(void);

@@ -23,9 +23,8 @@
 
 static uint32_t evr_flight_home(const struct evr_heap *heap, uint64_t user_data)
 {
-	/* Fibonacci hashing: neither pointers nor indices fall together. */
-	return (uint32_t)((user_data * 0x9e3779b97f4a7c15U) >> 32) &
-	       (heap->nr_flights - 1);
+	/* Fibonacci hashing: its highest bits depend on all of the key. */
+	return (uint32_t)(user_data * 0x9e3779b97f4a7c15U >> heap->flight_shift);
 }
 
 /* Where the request with @user_data is, or where it would go. */
@@ -43,12 +42,13 @@ static int evr_flights_grow(struct evr_heap *heap)
 {
 	uint32_t *old = heap->flights, nr_old = heap->nr_flights, i;
 	uint32_t nr = nr_old ? nr_old * 2 : FIRST_FLIGHTS;
-	uint32_t *flights = calloc(nr, sizeof(*flights));
+	uint32_t *flights = nr ? calloc(nr, sizeof(*flights)) : NULL;
 
 	if (!flights)
 		return -ENOMEM;
 	heap->flights = flights;
 	heap->nr_flights = nr;
+	heap->flight_shift = 64 - (unsigned int)__builtin_ctz(nr);
 	for (i = 0; i < nr_old; i++)
 		if (old[i])
 			flights[evr_flight_slot(heap, heap->granules
@@ -104,10 +104,12 @@ static void evr_flight_del(struct evering *ep, uint32_t i)
 	}
 }
 
-void evr_flights_forget(struct evr_heap *heap)
+/* The request that the block at @at is with is over. */
+void evr_flight_end(struct evering *ep, uint32_t at)
 {
-	if (heap->nr_flights)
-		memset(heap->flights, 0, heap->nr_flights * sizeof(*heap->flights));
+	const struct evr_heap *heap = ep->heap;
+
+	evr_flight_del(ep, evr_flight_slot(heap, heap->granules.blocks[at].user_data));
 }
 
 /* The program is done with the oldest @nr completions. */
@@ -121,7 +123,8 @@ void evr_heap_completed(struct evering *ep, unsigned int nr)
 		uint32_t slot = evr_flight_slot(heap, cqe->user_data);
 		uint32_t at = heap->flights[slot];
 
-		if (!at)
+		/* What has not been asked cannot have been answered. */
+		if (!at || !evr_is_sent(ep, &heap->granules.blocks[at - 1]))
 			continue;
 		evr_flight_del(ep, slot);
 		evr_heap_free_block(ep, at - 1);
@@ -137,7 +140,7 @@ static uint32_t evr_release_entries(const struct evering *ep)
 }
 
 /* Frees at most @most of the blocks that the client has handed back. */
-int evr_release_drain(struct evering *ep, uint32_t most)
+void evr_release_drain(struct evering *ep, uint32_t most)
 {
 	struct evr_heap *heap = ep->heap;
 	uint32_t entries = evr_release_entries(ep);
@@ -145,7 +148,7 @@ int evr_release_drain(struct evering *ep, uint32_t most)
 	uint64_t tail;
 
 	if (ep->side != EVERING_SIDE_B || !ep->layout.release_offset)
-		return 0;
+		return;
 	ring = (const uint64_t *)(const void *)
 		((const char *)ep->memory.peer + ep->layout.release_offset);
 	/* pairs with evering_release() */
@@ -153,7 +156,7 @@ int evr_release_drain(struct evering *ep, uint32_t most)
 	/* No more is lent than there are entries. */
 	if (tail - heap->released > entries) {
 		ep->error = -EPROTO;
-		return -EPROTO;
+		return;
 	}
 	for (; heap->released != tail && most; heap->released++, most--) {
 		uint64_t word = load_once(&ring[heap->released & (entries - 1)]);
@@ -161,14 +164,14 @@ int evr_release_drain(struct evering *ep, uint32_t most)
 		uint32_t at;
 
 		block = evr_heap_find(ep, word, &at);
-		if (!block || block->state != EVR_BLOCK_LENT) {
+		if (!block || block->state != EVR_BLOCK_LENT ||
+		    !evr_is_sent(ep, block)) {
 			heap->refused++;
 			continue;
 		}
 		evr_heap_free_block(ep, at);
 		heap->lent--;
 	}
-	return 0;
 }
 
 EXPORT int evering_release(struct evering *ep, struct evering_token token)
@@ -193,9 +196,12 @@ EXPORT int evering_release(struct evering *ep, struct evering_token token)
 
 /* --------------------------------------------------------------- attaching */
 
-/* The block of @token, which is the program's; and where its slot notes it. */
+/*
+ * The block of @token, which is the program's; and where its slot notes it, NULL for
+ * a token that stands for nothing.
+ */
 static int evr_attach_to(struct evering *ep, unsigned int side, const void *slot,
-			 struct evering_token token, uint32_t *at,
+			 struct evering_token *token, uint32_t *at,
 			 struct evr_attachment **note)
 {
 	struct evr_block *block;
@@ -204,22 +210,32 @@ static int evr_attach_to(struct evering *ep, unsigned int side, const void *slot
 	if (ep->side != side || !ring_find_reserved(&ep->out, slot, &pos))
 		return -EINVAL;
 	*note = NULL;
-	if (evering_token_is_null(token))
-		return 0;
-	if (!ep->heap || evering_token_kind(token) != EVERING_TOKEN_KIND_CHANNEL ||
-	    (uint32_t)token.block >= ep->heap->granules.nr)
-		return -EINVAL;
+	if (!ep->heap) {
+		if (evering_token_is_null(*token))
+			goto null;
+		return ep->shared ? -EOPNOTSUPP : -EINVAL;
+	}
 	*note = &ep->heap->attached[pos & ep->out.g.mask];
 	/* What it says of another lap is over. */
 	if ((*note)->pos != pos)
 		**note = (struct evr_attachment){ .pos = pos };
 	if ((*note)->block)
 		return -EBUSY;
-	block = evr_heap_find(ep, token.block, at);
+	if (evering_token_is_null(*token))
+		goto null;
+	if (evering_token_kind(*token) != EVERING_TOKEN_KIND_CHANNEL ||
+	    (uint32_t)token->block >= ep->heap->granules.nr)
+		return -EINVAL;
+	block = evr_heap_find(ep, token->block, at);
 	if (!block || block->state != EVR_BLOCK_OWNED)
 		return -ESTALE;
-	if (token.len > (uint64_t)block->size * EVERING_GRANULE)
+	if (token->len > (uint64_t)block->size * EVERING_GRANULE)
 		return -EINVAL;
+	return 0;
+
+null:
+	*token = (struct evering_token){ 0 };
+	*note = NULL;
 	return 0;
 }
 
@@ -231,10 +247,12 @@ static void evr_put_token(uint8_t *data, struct evering_token token)
 
 /* From now on it is the peer's to read, and nobody's to write. */
 static void evr_hand_over(struct evering *ep, uint32_t at,
-			  enum evr_block_state state)
+			  enum evr_block_state state, struct evr_attachment *note)
 {
 	struct evr_block *block = &ep->heap->granules.blocks[at];
 
+	note->block = evr_token_word(block->generation, at);
+	block->pos = note->pos;
 	block->state = state;
 	evr_heap_poison(ep, at, (uint64_t)block->size * EVERING_GRANULE);
 }
@@ -246,15 +264,14 @@ EXPORT int evering_sqe_attach(struct evering *ep, struct evering_sqe *sqe,
 	uint32_t at;
 	int ret;
 
-	ret = evr_attach_to(ep, EVERING_SIDE_A, sqe, token, &at, &note);
+	ret = evr_attach_to(ep, EVERING_SIDE_A, sqe, &token, &at, &note);
 	if (ret)
 		return ret;
 	if (note) {
 		ret = evr_flight_add(ep, user_data, at);
 		if (ret)
 			return ret;
-		evr_hand_over(ep, at, EVR_BLOCK_IN_FLIGHT);
-		note->block = token.block;
+		evr_hand_over(ep, at, EVR_BLOCK_IN_FLIGHT, note);
 	}
 	sqe->user_data = user_data;
 	sqe->offset = token.block;
@@ -270,22 +287,21 @@ EXPORT int evering_cqe_attach(struct evering *ep, struct evering_cqe *cqe,
 	uint32_t at;
 	int ret;
 
-	ret = evr_attach_to(ep, EVERING_SIDE_B, cqe, token, &at, &note);
+	ret = evr_attach_to(ep, EVERING_SIDE_B, cqe, &token, &at, &note);
 	if (ret)
 		return ret;
 	if (note) {
 		if (!ep->layout.release_offset)
 			return -EOPNOTSUPP;
 		if (ep->heap->lent == evr_release_entries(ep)) {
-			ret = evr_release_drain(ep, UINT32_MAX);
-			if (ret)
-				return ret;
+			evr_heap_reclaim(ep);
+			if (ep->error)
+				return ep->error;
 			if (ep->heap->lent == evr_release_entries(ep))
 				return -ENOBUFS;
 		}
-		evr_hand_over(ep, at, EVR_BLOCK_LENT);
+		evr_hand_over(ep, at, EVR_BLOCK_LENT, note);
 		ep->heap->lent++;
-		note->block = token.block;
 	}
 	cqe->offset = token.block;
 	evr_put_token(cqe->data, token);
@@ -304,11 +320,11 @@ void evr_heap_cancelled(struct evering *ep, uint64_t pos)
 		return;
 	block = evr_heap_find(ep, note->block, &at);
 	note->block = 0;
-	/* A peer that has died in the meantime had it freed. */
-	if (!block || block->state == EVR_BLOCK_OWNED)
+	/* Nobody else ends what has not been sent. */
+	if (!block)
 		return;
 	if (block->state == EVR_BLOCK_IN_FLIGHT)
-		evr_flight_del(ep, evr_flight_slot(heap, block->user_data));
+		evr_flight_end(ep, at);
 	else
 		heap->lent--;
 	block->state = EVR_BLOCK_OWNED;

@@ -57,7 +57,7 @@ static int evr_types_grow(struct evering_types *types)
 
 bool evr_type_ok(const struct evering_type *type)
 {
-	return type->name && type->id && type->size && type->align &&
+	return type && type->name && type->id && type->size && type->align &&
 	       !(type->align & (type->align - 1));
 }
 
@@ -65,6 +65,24 @@ bool evr_type_ok(const struct evering_type *type)
 bool evr_type_fits(const struct evering_type *type, size_t len)
 {
 	return !type || (evr_type_ok(type) && len && !(len % type->size));
+}
+
+bool evr_type_aligned(const struct evering_type *type, const void *values)
+{
+	return !type || !((uintptr_t)values & (type->align - 1));
+}
+
+/* EVERING_TYPE_ID() of a name that is not a constant; 0 for what is no name. */
+static uint64_t evr_type_id(const char *name)
+{
+	size_t len = strnlen(name, EVERING_TYPE_NAME_MAX + 1), i;
+	uint64_t id = 0xcbf29ce484222325U;
+
+	if (!len || len > EVERING_TYPE_NAME_MAX)
+		return 0;
+	for (i = 0; i < len; i++)
+		id = (id ^ (uint8_t)name[i]) * 0x100000001b3U;
+	return id;
 }
 
 EXPORT int evering_types_new(struct evering_types **out)
@@ -98,14 +116,15 @@ EXPORT int evering_types_add(struct evering_types *types,
 	uint32_t slot;
 	int ret;
 
-	if (!evr_type_ok(type))
+	/* It may be made by hand. */
+	if (!evr_type_ok(type) || type->id != evr_type_id(type->name))
 		return -EINVAL;
 	slot = evr_types_slot(types, evering_type_tag(type));
 	other = types->slots[slot];
 	if (other) {
 		if (strcmp(other->name, type->name))
 			return -ENOTUNIQ;
-		return other->id == type->id && other->size == type->size &&
+		return other->size == type->size &&
 		       other->align == type->align ? 0 : -EEXIST;
 	}
 	if (types->nr * 2 >= types->nr_slots) {

@@ -77,12 +77,17 @@ static bool is_right(struct evering *ep, uint64_t n, uint64_t seed,
 static const char *serve(struct evering *ep)
 {
 	const struct evering_sqe *sqe;
+	struct evering_cqe *cqe = NULL;
 	struct evering_token token;
-	struct evering_cqe *cqe;
 	int ret;
 
 	for (;;) {
 		ret = evering_complete_and_wait_timeout(ep, &sqe, 1, &long_enough);
+		/* What could not be sent is still this side's. */
+		if (ret == -EPIPE && evering_cq_reserved(ep) &&
+		    (evering_cqe_cancel(ep, cqe) ||
+		     evering_free(ep, evering_token_block(ep, token))))
+			return "an answer is neither sent nor here";
 		if (ret == -EPIPE || ret == -ESHUTDOWN)
 			return NULL;
 		if (ret < 0)
@@ -104,8 +109,11 @@ static const char *serve(struct evering *ep)
 static const char *ask(struct evering *ep, uint64_t most)
 {
 	struct evering_token held[HELD] = { { 0 } }, token;
+	struct evering_token tokens[WINDOW];
+	struct evering_sqe *asked[WINDOW];
 	uint64_t sent = 0, got = 0;
 	const struct evering_cqe *cqe;
+	unsigned int unsent, i;
 	int ret = 0;
 
 	while (got < most) {
@@ -117,14 +125,23 @@ static const char *ask(struct evering *ep, uint64_t most)
 			if (make(ep, sent, sent, &token) ||
 			    evering_sqe_attach(ep, sqe, sent, token))
 				return "a request cannot be sent";
-			sent++;
+			tokens[sent % WINDOW] = token;
+			asked[sent++ % WINDOW] = sqe;
 		}
 		ret = evering_submit_and_wait_timeout(ep, &cqe, 1, &long_enough);
 		/* The dead send nothing; what they have sent is there. */
 		if (ret == -EPIPE)
 			ret = evering_peek_cqe(ep, &cqe);
-		if (ret == -EPIPE)
+		if (ret == -EPIPE) {
+			/* What could not be sent is still this side's. */
+			for (unsent = evering_sq_reserved(ep); unsent; unsent--) {
+				i = --sent % WINDOW;
+				if (evering_sqe_cancel(ep, asked[i]) ||
+				    evering_free(ep, evering_token_block(ep, tokens[i])))
+					return "a request is neither sent nor here";
+			}
 			return NULL;
+		}
 		if (ret < 0)
 			return "the client cannot wait";
 		if (evering_release(ep, held[got % HELD]))
@@ -203,6 +220,53 @@ TEST_F(payload, come_back_while_both_live)
 	evering_close(self->ep);
 	ASSERT_EQ(self->child, waitpid(self->child, &status, 0));
 	EXPECT_EQ(0, status);
+}
+
+/* Of several who share a side, nobody could keep the books. */
+TEST_F(payload, not_of_a_side_with_many)
+{
+	static const struct evering_geometry many = {
+		.entries = { 64, 64 },
+		.slot_size = { 64, 64 },
+		.heap_size = { 64 << 10, 64 << 10 },
+	};
+	struct evering_heap_stats stats;
+	const struct evering_sqe *asked;
+	struct evering_token token;
+	struct evering_sqe *sqe;
+	struct evering_cqe *cqe;
+	struct evering *peer;
+	void *block;
+
+	ASSERT_EQ(0, evering_channel_create("test.many", 0600, &many,
+					    EVERING_URING_MULTI_A, &self->ep));
+	ASSERT_EQ(0, evering_channel_open("test.many", 0, &peer));
+	EXPECT_EQ(-EOPNOTSUPP, evering_alloc(self->ep, 1, &block));
+	EXPECT_EQ(-EOPNOTSUPP, evering_heap_stats(self->ep, &stats));
+	ASSERT_EQ(0, evering_copy(peer, "answer", 7, NULL, &token));
+	sqe = evering_get_sqe(self->ep);
+	EXPECT_EQ(-EOPNOTSUPP, evering_sqe_attach(self->ep, sqe, 1, token));
+	EXPECT_EQ(-EOPNOTSUPP, evering_release(self->ep, token));
+	cqe = evering_get_cqe(peer);
+	EXPECT_EQ(-EOPNOTSUPP, evering_cqe_attach(peer, cqe, token));
+	EXPECT_NE(NULL, evering_token_block(peer, token));
+	evering_close(peer);
+	evering_close(self->ep);
+
+	/* A client may send to many; they have no payload to answer with. */
+	ASSERT_EQ(0, evering_channel_create("test.many", 0600, &many,
+					    EVERING_URING_MULTI_B, &self->ep));
+	ASSERT_EQ(0, evering_channel_open("test.many", 0, &peer));
+	ASSERT_EQ(0, evering_copy(self->ep, "asked", 6, NULL, &token));
+	ASSERT_EQ(0, evering_sqe_attach(self->ep, evering_get_sqe(self->ep), 1, token));
+	ASSERT_EQ(1, evering_submit(self->ep));
+	ASSERT_EQ(0, evering_wait_sqe(peer, &asked));
+	EXPECT_STREQ("asked", evering_token_payload(peer, evering_sqe_token(asked)));
+	EXPECT_EQ(-EOPNOTSUPP, evering_alloc(peer, 1, &block));
+	evering_close(peer);
+	EXPECT_EQ(0, evering_heap_stats(self->ep, &stats));
+	EXPECT_EQ(0, stats.used);
+	evering_close(self->ep);
 }
 
 TEST_F_TIMEOUT(payload, of_killed_clients, 600)

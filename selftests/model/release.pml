@@ -21,6 +21,9 @@
 #ifndef LENDS
 #define LENDS	5	/* times that B lends a block */
 #endif
+#ifndef CANCELS
+#define CANCELS	0	/* completions that are not sent after all */
+#endif
 #ifndef LIES
 #define LIES	0	/* words of A that are not true */
 #endif
@@ -29,6 +32,12 @@
 #define same(a, b)	true
 #else
 #define same(a, b)	((a) == (b))
+#endif
+
+#ifdef UNSENT_COMES_BACK
+#define is_lent(s)	((s) == LENT || (s) == ATTACHED)
+#else
+#define is_lent(s)	((s) == LENT)
 #endif
 
 #ifdef NO_LIMIT
@@ -40,6 +49,7 @@
 #define FREE	0
 #define OWNED	1	/* B's own, not lent to anybody */
 #define LENT	2
+#define ATTACHED 3	/* to a slot that has not been sent */
 
 /* What B knows, in private memory. */
 byte state[BLOCKS];
@@ -58,6 +68,7 @@ chan sent = [BLOCKS] of { byte, byte };
 bool torn;	/* A has read what B wrote for somebody else */
 bool ghost;	/* a true word was refused, or a false one believed */
 bool lie;	/* an honest peer was called a liar */
+bool cheated;	/* A has released block 0 while it had it, or had not got it yet */
 bool caught;	/* more has come back than was lent */
 bool holds[BLOCKS];	/* A has it, and may read it */
 
@@ -96,12 +107,14 @@ end:	do
 	:: atomic { holds[0] -> block = 0 } -> goto give
 	:: atomic { BLOCKS > 1 && holds[1] -> block = 1 } -> goto give
 	:: atomic { BLOCKS > 2 && holds[2] -> block = 2 } -> goto give
-	:: atomic { lies && (was[0] || was[1]) -> lies-- } ->
+	:: atomic { lies -> lies-- } ->
 		/* once more what it has released before */
 		if
 		:: was[0] -> evering_release(0, was[0])
 		:: was[1] -> evering_release(1, was[1])
 		:: evering_release(0, 0)
+		/* a good guess; what becomes of that block is its own fault */
+		:: cheated = true; evering_release(0, generation[0])
 		fi
 	od;
 give:
@@ -110,13 +123,13 @@ give:
 	atomic { holds[block] = false; was[block] = gen }
 	evering_release(block, gen);
 	if
-	:: payload[block] != gen -> torn = true
+	:: payload[block] != gen && !(cheated && block == 0) -> torn = true
 	:: else
 	fi;
 #else
 	gen = has[block];
 	if
-	:: payload[block] != gen -> torn = true
+	:: payload[block] != gen && !(cheated && block == 0) -> torn = true
 	:: else
 	fi;
 	atomic { holds[block] = false; was[block] = gen }
@@ -146,11 +159,11 @@ inline evr_release_drain()
 			released++
 		}
 		if
-		:: block < BLOCKS && state[block] == LENT &&
+		:: block < BLOCKS && is_lent(state[block]) &&
 		   same(generation[block], gen) ->
 			/* what A still reads is not its to have back */
 			if
-			:: holds[block] -> ghost = true
+			:: holds[block] && !(cheated && block == 0) -> ghost = true
 			:: else
 			fi;
 			atomic { state[block] = FREE; lent-- }
@@ -166,7 +179,7 @@ inline evr_release_drain()
 
 active proctype side_b()
 {
-	byte lends, tail, block, gen, i;
+	byte lends, tail, block, gen, i, cancels = CANCELS;
 
 	do
 	:: lends < LENDS ->
@@ -184,9 +197,23 @@ active proctype side_b()
 			generation[i]++;
 			payload[i] = generation[i];
 			/* evering_cqe_attach() */
-			atomic { state[i] = LENT; lent++ }
-			lends++;
-			sent!i,generation[i]
+			atomic { state[i] = ATTACHED; lent++ }
+			if
+			:: evr_release_drain()
+			:: true
+			fi;
+			/* Still the program's to cancel? */
+			ghost = ghost || state[i] != ATTACHED;
+			if
+			:: cancels ->
+				cancels--;
+				atomic { state[i] = FREE; lent-- }
+			:: true ->
+				/* evering_complete() */
+				state[i] = LENT;
+				lends++;
+				sent!i,generation[i]
+			fi
 		fi
 	:: else -> break
 	od;

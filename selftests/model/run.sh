@@ -196,6 +196,8 @@ NO_SKIP_RING		queue_wait asleep	PRODUCERS=1 CONSUMERS=1 CLOSES NO_SKIP_RING
 release			release holds	LENDS=6
 release-one		release holds	ENTRIES=1
 release-liar		release holds	LIES=2
+release-cancel		release holds	CANCELS=1 LIES=1
+UNSENT_COMES_BACK	release order	LIES=1 UNSENT_COMES_BACK
 NO_LIMIT		release order	NO_LIMIT
 TAIL_FIRST		release order	TAIL_FIRST
 RELEASE_BEFORE_READ	release torn	RELEASE_BEFORE_READ

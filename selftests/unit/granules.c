@@ -12,10 +12,20 @@ static uint32_t next_random(uint32_t *seed)
 	return *seed;
 }
 
+/* From the definition: sixteen lists to each power of two, the small ones in one row. */
+static unsigned int size_row(uint32_t size)
+{
+	unsigned int row = 0;
+
+	while (size >> row >= 16)
+		row++;
+	return row;
+}
+
 /* Walks all of it.  NULL, or what is wrong. */
 static const char *check(const struct evr_granules *g)
 {
-	uint32_t at, before = 0, used = 0, free_blocks = 0, listed = 0;
+	uint32_t at, prev, before = 0, used = 0, free_blocks = 0, listed = 0;
 	unsigned int row, column;
 	bool was_free = false;
 
@@ -45,9 +55,14 @@ static const char *check(const struct evr_granules *g)
 			at = g->list[row][column];
 			if (!!(g->columns[row] & 1U << column) != (at != EVR_NO_GRANULE))
 				return "a column that is not what its list says";
-			for (; at != EVR_NO_GRANULE; at = g->blocks[at].next) {
+			for (prev = EVR_NO_GRANULE; at != EVR_NO_GRANULE;
+			     prev = at, at = g->blocks[at].next) {
 				if (g->blocks[at].state != EVR_BLOCK_FREE)
 					return "a block in use, in a list";
+				if (g->blocks[at].prev != prev)
+					return "a list that does not lead back";
+				if (size_row(g->blocks[at].size) != row)
+					return "a block in the wrong list";
 				if (++listed > free_blocks)
 					break;
 			}
@@ -61,6 +76,7 @@ TEST(what_is_allocated_is_apart_and_comes_back)
 	enum { NR = 5000, LIVE = 300, STEPS = 30000 };
 	static uint8_t owner[NR];
 	uint32_t live[LIVE] = { 0 }, seed = 1, i, k, at, align;
+	unsigned int failures = 0;
 	bool have[LIVE] = { false };
 	struct evr_granules g;
 	const char *wrong;
@@ -94,13 +110,19 @@ TEST(what_is_allocated_is_apart_and_comes_back)
 				have[which] = true;
 			} else {
 				/* Only if there is no such block. */
-				if (align == 1)
-					ASSERT_GT(size, evr_granules_largest(&g));
+				for (at = 0; at + size <= NR; at += align) {
+					for (k = 0; k < size && !owner[at + k]; k++)
+						;
+					ASSERT_LT(k, size) TH_LOG("%u at %u, by %u",
+								  size, at, align);
+				}
+				failures++;
 			}
 		}
 		wrong = check(&g);
 		ASSERT_EQ(NULL, wrong) TH_LOG("step %u: %s", i, wrong);
 	}
+	EXPECT_LT(100, failures);
 	for (i = 0; i < LIVE; i++)
 		if (have[i])
 			evr_granules_free(&g, live[i]);

@@ -278,13 +278,59 @@ TEST_F(heap, values_of_a_type)
 	EXPECT_EQ(NULL, evering_token_payload(self->server, bad));
 }
 
+TEST_F(heap, values_of_no_type_and_of_wide_ones)
+{
+	const struct evering_type wide = { "wide", 1, 1024, 1024 };
+	struct evering_token token;
+	const void *values;
+	char byte;
+	void *block;
+
+	ASSERT_EQ(0, evering_copy(self->client, "bytes", 5, NULL, &token));
+	EXPECT_EQ(5, evering_token_get(self->server, token, NULL, &values));
+	EXPECT_EQ(0, memcmp("bytes", values, 5));
+	EXPECT_EQ(-EPROTOTYPE, evering_token_get(self->server, token, &number, &values));
+	EXPECT_EQ(-EINVAL, evering_token_read(self->server, token, NULL, &byte));
+	token.type = 1;
+	EXPECT_EQ(-EPROTOTYPE, evering_token_get(self->server, token, NULL, &values));
+	ASSERT_EQ(0, evering_alloc(self->client, 1024, &block));
+	EXPECT_NE(0, (uintptr_t)block % 1024);
+	EXPECT_EQ(-EINVAL, evering_tokenize(self->client, block, 1024, &wide, &token));
+	ASSERT_EQ(0, evering_alloc_aligned(self->client, 1024, 1024, &block));
+	EXPECT_EQ(0, evering_tokenize(self->client, block, 1024, &wide, &token));
+	EXPECT_EQ(1, evering_token_get(self->server, token, &wide, &values));
+	/* Where a liar puts it. */
+	token.block++;
+	EXPECT_EQ(-EBADMSG, evering_token_get(self->server, token, &wide, &values));
+}
+
+/* Who lays out the heap himself may ask as well. */
+TEST_F(heap, statistics_of_a_heap_without_books)
+{
+	char *heap = evering_heap(self->client, NULL);
+	void *block;
+
+	self->stats = stats_of(self->client);
+	EXPECT_EQ(HEAP, self->stats.size);
+	EXPECT_EQ(HEAP, self->stats.largest);
+	EXPECT_EQ(0, self->stats.used);
+	EXPECT_EQ(-ENOMEM, evering_alloc(self->client, HEAP + 1, &block));
+	memset(heap, 1, HEAP);
+}
+
 TEST(types)
 {
+	static const struct evering_type one = EVERING_TYPE(char, "test.t73304");
+	static const struct evering_type same = EVERING_TYPE(char, "test.t78625");
+	static const struct evering_type nameless = EVERING_TYPE(char, "");
+	static const struct evering_type too_long = EVERING_TYPE(char,
+		"sixty-five bytes, which is one more than the name of a type can h");
 	static struct evering_type others[100];
 	static char names[100][8];
 	struct evering_type type = position;
 	struct evering_types *types;
 	unsigned int i;
+	char *c;
 
 	/* FNV-1a as published, so that other languages find the same. */
 	EXPECT_EQ(0xaf63dc4c8601ec8cULL, EVERING_TYPE_ID("a"));
@@ -303,14 +349,16 @@ TEST(types)
 	type = position;
 	type.size = 24;
 	EXPECT_EQ(-EEXIST, evering_types_add(types, &type));
-	/* Another name that comes to the same id, and one that only to the same tag. */
+	/* Two names that come to one tag, found by trying. */
+	EXPECT_EQ(0, evering_types_add(types, &one));
+	EXPECT_EQ(evering_type_tag(&one), evering_type_tag(&same));
+	EXPECT_EQ(-ENOTUNIQ, evering_types_add(types, &same));
+	EXPECT_EQ(&one, evering_types_find(types, evering_type_tag(&one)));
+	EXPECT_EQ(-EINVAL, evering_types_add(types, NULL));
+	EXPECT_EQ(-EINVAL, evering_types_add(types, &too_long));
+	EXPECT_EQ(-EINVAL, evering_types_add(types, &nameless));
 	type = position;
-	type.name = "geo.collision";
-	EXPECT_EQ(-ENOTUNIQ, evering_types_add(types, &type));
-	type.id = position.id ^ 0x100000001ULL;
-	EXPECT_EQ(-ENOTUNIQ, evering_types_add(types, &type));
-	type = position;
-	type.id = 0;
+	type.id++;
 	EXPECT_EQ(-EINVAL, evering_types_add(types, &type));
 	type = position;
 	type.size = 0;
@@ -323,11 +371,14 @@ TEST(types)
 	EXPECT_EQ(-EINVAL, evering_types_add(types, &type));
 	for (i = 0; i < 100; i++) {
 		snprintf(names[i], sizeof(names[i]), "t%u", i);
-		others[i] = (struct evering_type){ names[i], 1000 + i * 64, 1, 1 };
+		others[i] = (struct evering_type){ names[i], 0xcbf29ce484222325ULL, 1, 1 };
+		for (c = names[i]; *c; c++)
+			others[i].id = (others[i].id ^ (uint8_t)*c) * 0x100000001b3ULL;
 		ASSERT_EQ(0, evering_types_add(types, &others[i]));
 	}
 	for (i = 0; i < 100; i++)
-		EXPECT_EQ(&others[i], evering_types_find(types, 1000 + i * 64));
+		EXPECT_EQ(&others[i],
+			  evering_types_find(types, evering_type_tag(&others[i])));
 	EXPECT_EQ(&position, evering_types_find(types, evering_type_tag(&position)));
 	evering_types_free(types);
 	evering_types_free(NULL);
@@ -539,33 +590,67 @@ TEST_F(heap, allocation_takes_back_what_it_needs)
 	EXPECT_EQ(0, evering_alloc(self->server, HEAP / 2, &block));
 }
 
-TEST_F(heap, no_more_is_lent_than_can_come_back)
+/* A heap that has more blocks than the release ring has entries. */
+TEST(no_more_is_lent_than_can_come_back)
 {
-	struct evering_token token[LENDS], got;
+	enum { LENT = EVERING_MAX_RELEASES };
+	static const struct evering_geometry large = {
+		.entries = { 8, 8 }, .slot_size = { 64, 64 },
+		.heap_size = { 0, (LENT + 64) * EVERING_GRANULE },
+	};
+	static struct evering_token token[LENT];
+	struct mock *m = mock_new(&large);
+	struct evering *client = m->ep[0], *server = m->ep[1];
+	struct evering_token got;
 	struct evering_cqe *cqe;
+	unsigned int i, round;
+
+	for (round = 0; round < 2; round++) {
+		for (i = 0; i < LENT; i++) {
+			ASSERT_EQ(0, lend_payload(server, i, 100, &token[i]));
+			ASSERT_EQ(0, take_completion(client, &got));
+		}
+		EXPECT_EQ(LENT, stats_of(server).lent);
+		ASSERT_EQ(0, evering_copy(server, "x", 1, NULL, &got));
+		cqe = evering_get_cqe(server);
+		EXPECT_EQ(-ENOBUFS, evering_cqe_attach(server, cqe, got));
+		EXPECT_NE(NULL, evering_token_block(server, got));
+		/* They come back, or nobody is there to have them. */
+		if (round)
+			mock_kill(m, EVERING_SIDE_A);
+		for (i = LENT; i-- && !round; )
+			EXPECT_EQ(0, evering_release(client, token[i]));
+		EXPECT_EQ(0, evering_cqe_attach(server, cqe, got));
+		EXPECT_EQ(1, stats_of(server).lent);
+		/* Not sent after all: the program's again. */
+		EXPECT_EQ(0, evering_cqe_cancel(server, cqe));
+		EXPECT_EQ(0, stats_of(server).lent);
+		ASSERT_NE(NULL, evering_token_block(server, got));
+		EXPECT_EQ(0, evering_free(server, evering_token_block(server, got)));
+		EXPECT_EQ(0, stats_of(server).used);
+		evering_complete(server);
+	}
+	mock_free(m);
+}
+
+/* More than all that there could be is a lie, though every word of it were true. */
+TEST_F(heap, too_many_releases_are_final)
+{
+	struct evering_token token, got;
+	const struct evering_sqe *sqe;
 	unsigned int i;
 
-	/* A heap that has more blocks than the ring has entries is a large one. */
-	EXPECT_EQ(LENDS, evering_release_entries(HEAP));
-	for (i = 0; i < LENDS; i++) {
-		ASSERT_EQ(0, lend_payload(self->server, i, 100, &token[i]));
-		ASSERT_EQ(0, take_completion(self->client, &got));
-	}
-	EXPECT_EQ(LENDS, stats_of(self->server).lent);
-	/* So the heap is full here, and the ring is, too. */
-	cqe = evering_get_cqe(self->server);
-	self->server->heap->granules.blocks[0].state = EVR_BLOCK_OWNED;
-	EXPECT_EQ(-ENOBUFS, evering_cqe_attach(self->server, cqe, token[0]));
-	self->server->heap->granules.blocks[0].state = EVR_BLOCK_LENT;
-	for (i = LENDS; i--; )
-		EXPECT_EQ(0, evering_release(self->client, token[i]));
-	EXPECT_EQ(0, stats_of(self->server).used);
-	ASSERT_EQ(0, evering_copy(self->server, "x", 1, NULL, &got));
-	EXPECT_EQ(0, evering_cqe_attach(self->server, cqe, got));
-	/* Not sent after all: the program's again. */
-	EXPECT_EQ(0, evering_cqe_cancel(self->server, cqe));
-	EXPECT_EQ(0, stats_of(self->server).lent);
-	EXPECT_NE(NULL, evering_token_block(self->server, got));
+	ASSERT_EQ(0, lend_payload(self->server, 1, 100, &token));
+	ASSERT_EQ(0, take_completion(self->client, &got));
+	for (i = 0; i < LENDS; i++)
+		EXPECT_EQ(0, evering_release(self->client, token));
+	self->stats = stats_of(self->server);
+	EXPECT_EQ(LENDS - 1, self->stats.refused);
+	EXPECT_EQ(-EAGAIN, evering_peek_sqe(self->server, &sqe));
+	for (i = 0; i <= LENDS; i++)
+		EXPECT_EQ(0, evering_release(self->client, token));
+	stats_of(self->server);
+	EXPECT_EQ(-EPROTO, evering_peek_sqe(self->server, &sqe));
 }
 
 TEST_F(heap, only_what_is_lent_is_taken_back)
@@ -643,6 +728,65 @@ TEST_F(heap, a_ring_of_nonsense)
 	EXPECT_EQ(LENDS * 100, self->stats.refused + (100 - self->stats.lent));
 }
 
+/* ---------------------------------------------------------------- not sent */
+
+/* However the peer comes to know of it: what is not sent is the program's to cancel. */
+TEST_F(heap, what_is_not_sent_is_not_ended_by_the_peer)
+{
+	struct evering_cqe *cqe;
+	struct evering_sqe *sqe = evering_get_sqe(self->client);
+	struct evering_token asked, answer, got, other;
+	void *block;
+
+	ASSERT_EQ(0, evering_copy(self->client, "asked", 6, NULL, &asked));
+	block = evering_token_block(self->client, asked);
+	ASSERT_EQ(0, evering_sqe_attach(self->client, sqe, 7, asked));
+	ASSERT_EQ(0, complete(self->server, 7));
+	ASSERT_EQ(0, take_completion(self->client, &got));
+	EXPECT_EQ(-EBUSY, evering_free(self->client, block));
+	ASSERT_EQ(0, evering_copy(self->client, "other", 6, NULL, &other));
+	EXPECT_NE(block, evering_token_block(self->client, other));
+	ASSERT_EQ(0, evering_sqe_cancel(self->client, sqe));
+	EXPECT_EQ(block, evering_token_block(self->client, asked));
+	EXPECT_EQ(0, evering_free(self->client, block));
+	EXPECT_NE(NULL, evering_token_block(self->client, other));
+
+	cqe = evering_get_cqe(self->server);
+	ASSERT_EQ(0, evering_copy(self->server, "answer", 7, NULL, &answer));
+	block = evering_token_block(self->server, answer);
+	ASSERT_EQ(0, evering_cqe_attach(self->server, cqe, answer));
+	EXPECT_EQ(0, evering_release(self->client, answer));
+	EXPECT_EQ(1, stats_of(self->server).lent);
+	EXPECT_EQ(1, stats_of(self->server).refused);
+	mock_kill(self->m, EVERING_SIDE_A);
+	EXPECT_EQ(1, stats_of(self->server).lent);
+	ASSERT_EQ(0, evering_cqe_cancel(self->server, cqe));
+	EXPECT_EQ(block, evering_token_block(self->server, answer));
+	EXPECT_EQ(0, stats_of(self->server).lent);
+}
+
+TEST_F(heap, a_payload_is_not_replaced_by_none)
+{
+	const struct evering_token none = { .len = 5, .type = 7 };
+	struct evering_cqe *cqe = evering_get_cqe(self->server);
+	struct evering_sqe *sqe = evering_get_sqe(self->client);
+	struct evering_token asked, answer;
+
+	ASSERT_EQ(0, evering_copy(self->client, "asked", 6, NULL, &asked));
+	ASSERT_EQ(0, evering_sqe_attach(self->client, sqe, 1, asked));
+	EXPECT_EQ(-EBUSY, evering_sqe_attach(self->client, sqe, 2, none));
+	EXPECT_EQ(1, sqe->user_data);
+	ASSERT_EQ(0, evering_copy(self->server, "answer", 7, NULL, &answer));
+	ASSERT_EQ(0, evering_cqe_attach(self->server, cqe, answer));
+	EXPECT_EQ(-EBUSY, evering_cqe_attach(self->server, cqe, none));
+	EXPECT_EQ(answer.block, cqe->offset);
+	/* None is none, whatever else it says. */
+	sqe = evering_get_sqe(self->client);
+	EXPECT_EQ(0, evering_sqe_attach(self->client, sqe, 2, none));
+	EXPECT_EQ(0, sqe->len);
+	EXPECT_EQ(0, evering_sqe_token(sqe).type);
+}
+
 /* ------------------------------------------------------------------- death */
 
 TEST_F(heap, the_dead_have_no_blocks)
@@ -650,7 +794,7 @@ TEST_F(heap, the_dead_have_no_blocks)
 	struct evering_token token;
 	struct evering_sqe *sqe;
 	unsigned int i;
-	void *kept, *block;
+	void *kept, *block, *last;
 
 	for (i = 0; i < 4; i++) {
 		ASSERT_EQ(0, send_payload(self->client, i, 5000, 'x', &token));
@@ -663,12 +807,20 @@ TEST_F(heap, the_dead_have_no_blocks)
 	mock_kill(self->m, EVERING_SIDE_B);
 	/* By the one who needs it, and by the one who asks. */
 	EXPECT_EQ(5, self->client->in_flight);
-	EXPECT_EQ(0, evering_alloc(self->client, HEAP - 4 * 5120 - 128, &block));
+	EXPECT_EQ(0, evering_alloc(self->client, HEAP - 4 * 5120 - 256, &block));
+	/* What has not been sent, the dead never had. */
 	self->stats = stats_of(self->client);
-	EXPECT_EQ(0, self->stats.in_flight);
-	EXPECT_EQ(2, self->stats.blocks);
-	/* What comes late, or is cancelled late, frees nothing any more. */
+	EXPECT_EQ(1, self->stats.in_flight);
+	EXPECT_EQ(3, self->stats.blocks);
+	EXPECT_EQ(-EPIPE, evering_submit(self->client));
+	EXPECT_EQ(NULL, evering_token_block(self->client, token));
 	EXPECT_EQ(0, evering_sqe_cancel(self->client, sqe));
+	last = evering_token_block(self->client, token);
+	ASSERT_NE(NULL, last);
+	EXPECT_EQ(0, memcmp("last", last, 5));
+	EXPECT_EQ(0, evering_free(self->client, last));
+	EXPECT_EQ(0, stats_of(self->client).in_flight);
+	/* What comes late frees nothing any more. */
 	for (i = 0; i < 4; i++)
 		EXPECT_EQ(0, take_completion(self->client, &token));
 	EXPECT_EQ(-EPIPE, take_completion(self->client, &token));
@@ -696,8 +848,9 @@ TEST_F(heap, what_was_sent_is_not_to_be_touched)
 	char *block;
 
 	ASSERT_EQ(0, evering_alloc(self->client, 100, (void **)&block));
-	EXPECT_FALSE(__asan_address_is_poisoned(block + 99));
-	EXPECT_TRUE(__asan_address_is_poisoned(block + 100));
+	EXPECT_FALSE(__asan_address_is_poisoned(block + 127));
+	EXPECT_TRUE(__asan_address_is_poisoned(block + 128));
+	memset(block, 1, evering_block_size(self->client, block));
 	ASSERT_EQ(0, evering_tokenize(self->client, block, 100, NULL, &token));
 	EXPECT_FALSE(__asan_address_is_poisoned(block));
 	ASSERT_EQ(0, evering_sqe_attach(self->client, sqe, 1, token));

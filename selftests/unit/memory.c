@@ -174,9 +174,11 @@ static int try_topic(void)
 static int try_types(void)
 {
 	static const struct evering_type type[] = {
-		{ "1", 1, 1, 1 }, { "2", 2, 1, 1 }, { "3", 3, 1, 1 },
-		{ "4", 4, 1, 1 }, { "5", 5, 1, 1 }, { "6", 6, 1, 1 },
-		{ "7", 7, 1, 1 }, { "8", 8, 1, 1 }, { "9", 9, 1, 1 },
+		EVERING_TYPE(char, "1"), EVERING_TYPE(char, "2"),
+		EVERING_TYPE(char, "3"), EVERING_TYPE(char, "4"),
+		EVERING_TYPE(char, "5"), EVERING_TYPE(char, "6"),
+		EVERING_TYPE(char, "7"), EVERING_TYPE(char, "8"),
+		EVERING_TYPE(char, "9"),
 	};
 	struct evering_types *types;
 	unsigned int i;
@@ -186,7 +188,7 @@ static int try_types(void)
 		return ret;
 	for (i = 0; i < 9 && !ret; i++)
 		ret = evering_types_add(types, &type[i]);
-	if (!ret && evering_types_find(types, 9) != &type[8])
+	if (!ret && evering_types_find(types, evering_type_tag(&type[8])) != &type[8])
 		ret = -ENOTRECOVERABLE;
 	evering_types_free(types);
 	return ret;

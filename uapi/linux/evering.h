@@ -201,7 +201,8 @@ static inline enum evering_slot_state evering_judge(__u64 stamp, __u64 lap)
  * @opcode:	meaning agreed between client and server
  * @flags:	likewise
  * @len:	bytes of payload
- * @offset:	where the payload begins in heap A
+ * @offset:	where the payload begins in heap A, or another name for it that the
+ *		two have agreed on
  * @data:	inline bytes; slots larger than 64 bytes make it longer
  *
  * In a topic, @user_data is the number of the message, and the second four bytes of
@@ -226,7 +227,7 @@ EVERING_OFFSET_IS(struct evering_sqe, data, 32);
  * @user_data:	that of the request
  * @res:	result: bytes or a count, or -errno
  * @flags:	meaning agreed between client and server
- * @offset:	where the payload begins in heap B
+ * @offset:	where the payload begins in heap B, or another name for it
  * @data:	inline bytes; slots larger than 64 bytes make it longer
  */
 struct evering_cqe {

@@ -14,11 +14,17 @@
  *
  * That is how to *move* a payload: its bytes are touched by nobody but the two
  * programs, however many there are, and from attach on the block is not the sender's
- * any more.  Under the address sanitizer the sender faults when it touches it.  To
- * send a *copy* of something, evering_copy() makes the token.
+ * any more.  Where the library is built with the address sanitizer, a sender that
+ * touches it faults.  To send a *copy* of something, evering_copy() makes the token.
  *
  * The peer may be hostile, and may change the bytes while they are read: copy what
  * is checked, as evering_token_read() does.
+ *
+ * A request that is never completed keeps its block until the server is dead; and where
+ * requests are delivered again (EVERING_URING_LEASE), a server that completes one twice
+ * may read a payload that is not there any more the second time.
+ *
+ * The books take 32 bytes of private memory for each granule that a block begins at.
  *
  * Included by <evering.h>, whose conventions hold.  The first allocation turns
  * evering_heap() over to the allocator: a program that lays it out by itself does not
@@ -107,7 +113,8 @@ size_t evering_block_size(const struct evering *ep, const void *block);
  * The block stays the program's.
  *
  * Return: 0; -EINVAL: no block, or it has not that many bytes; or @len is not a
- * multiple of the size of @type, or @type is none; -EBUSY: it has been sent.
+ * multiple of the size of @type, or the block not aligned for it, or @type is none;
+ * -EBUSY: it has been sent.
  */
 int evering_tokenize(const struct evering *ep, const void *block, size_t len,
 		     const struct evering_type *type,
@@ -139,8 +146,9 @@ int evering_copy(struct evering *ep, const void *from, size_t len,
  * evering_sqe_attach() - send a payload with a request
  * @ep:		the endpoint
  * @sqe:	from evering_get_sqe(), not yet submitted
- * @user_data:	of the request; set here, and not used by another one with a
- *		payload that has not been completed
+ * @user_data:	of the request; set here.  Nothing else may have it, request or
+ *		completion, until the program is done with this completion: it is
+ *		by this that the block is found again
  * @token:	of a block of the program's, or null
  *
  * Fills in offset, len and the first EVERING_TOKEN_DATA bytes of data.  The block is
@@ -150,7 +158,8 @@ int evering_copy(struct evering *ep, const void *from, size_t len,
  *
  * Return: 0, else nothing has happened: -ESTALE: the token's block was freed or sent;
  * -EINVAL: not a token of this endpoint, or no such slot; -EEXIST: @user_data is in
- * use; -EBUSY: the request has a payload; -ENOMEM: for the books.
+ * use by another one with a payload; -EBUSY: this one has a payload; -EOPNOTSUPP: this
+ * side has many endpoints; -ENOMEM: for the books.
  */
 int evering_sqe_attach(struct evering *ep, struct evering_sqe *sqe,
 		       uint64_t user_data, struct evering_token token);
@@ -189,14 +198,14 @@ const void *evering_token_payload(const struct evering *ep,
  * evering_token_get() - values of a type, in place
  * @ep:		the endpoint
  * @token:	from an entry
- * @type:	that they must have
- * @values:	out: read-only, aligned for any type
+ * @type:	that they must have; NULL: bytes of no type
+ * @values:	out: read-only, aligned for @type
  *
  * The token stays as good as it was, also where this fails: try another type.
  *
  * Return: how many, at least 1; -ENODATA: the token stands for nothing; -EPROTOTYPE:
- * it is of another type; -EBADMSG: the peer lies: not in its heap, or not a whole
- * number of values.
+ * it is of another type; -EBADMSG: the peer lies: not in its heap, not aligned, or not a
+ * whole number of values.
  */
 int64_t evering_token_get(const struct evering *ep, struct evering_token token,
 			  const struct evering_type *type,
@@ -209,7 +218,8 @@ int64_t evering_token_get(const struct evering *ep, struct evering_token token,
  * @type:	that it must have
  * @value:	out: room for one
  *
- * Return: 0; -EBADMSG also where there are several; else as evering_token_get().
+ * Return: 0; -EBADMSG also where there are several; -EINVAL: no @type; else as
+ * evering_token_get().
  */
 int evering_token_read(const struct evering *ep, struct evering_token token,
 		       const struct evering_type *type, void *value);
@@ -220,7 +230,8 @@ int evering_token_read(const struct evering *ep, struct evering_token token,
  * @token:	from the completion; null is allowed
  *
  * Once, when the program is done with the bytes.  What the server has not lent,
- * or has got back, it counts and takes no notice of.
+ * or has got back, it counts and takes no notice of; but more than all that it could have
+ * lent, before it has looked, is a lie, and ends the channel with -EPROTO.
  *
  * Return: 0; -EINVAL: of side B, or not in its heap; -EOPNOTSUPP: this side has
  * many endpoints.
@@ -260,7 +271,7 @@ struct evering_heap_stats {
  *
  * Takes what has been handed back first; what a dead peer had is free.
  *
- * Return: 0; -EOPNOTSUPP: no heap, or many endpoints; -ENOMEM.
+ * Return: 0; -EOPNOTSUPP: no heap, or many endpoints.
  */
 int evering_heap_stats(struct evering *ep, struct evering_heap_stats *stats);
 

@@ -54,16 +54,16 @@ struct evering_type {
 		0xcbf29ce484222325ULL, s, 0), s, 16), s, 32), s, 48)
 
 /*
- * The initializer of a struct evering_type, also of one that is static.  A name that
- * is empty or too long has id 0, which evering_types_add() and whatever takes a type
- * refuse.
+ * The initializer of a struct evering_type, also of one that is static.  The name is a
+ * string literal; one that is empty or too long has id 0, which evering_types_add() and
+ * whatever takes a type refuse.
  */
 #define EVERING_TYPE(type, type_name)					       \
 	{								       \
 		type_name,						       \
-		sizeof(type_name) > 1 &&				       \
-		sizeof(type_name) - 1 <= EVERING_TYPE_NAME_MAX ?	       \
-			EVERING_TYPE_ID(type_name) : 0,			       \
+		sizeof("" type_name) > 1 &&				       \
+		sizeof("" type_name) - 1 <= EVERING_TYPE_NAME_MAX ?	       \
+			EVERING_TYPE_ID("" type_name) : 0,		       \
 		sizeof(type), __alignof__(type)				       \
 	}
 
@@ -110,8 +110,8 @@ void evering_types_free(struct evering_types *types);
  * One that is there already, the same in all, is no error.
  *
  * Return: 0; -EEXIST: this name has another size or alignment; -ENOTUNIQ: another
- * name has this id or tag: choose another; -EINVAL: no name, size or alignment;
- * -ENOMEM.
+ * name has this tag: choose another; -EINVAL: no name, size or alignment, or not the
+ * id of the name; -ENOMEM.
  */
 int evering_types_add(struct evering_types *types,
 		      const struct evering_type *type);
