@@ -75,7 +75,13 @@ header() {
 
 # The shared library exports what the header declares, and nothing else.
 symbols() {
-	grep -ohE '\bevering_[a-z_]+\(' lib/include/evering.h lib/include/evering/*.h | tr -d '(' | sort -u >"$tmp/declared"
+	headers="lib/include/evering.h $(echo lib/include/evering/*.h)"
+	awk '/^static inline/ { inside = 1 }
+		inside && match($0, /evering_[a-z_]+\(/) {
+			print substr($0, RSTART, RLENGTH - 1); inside = 0
+		}' $headers uapi/linux/evering.h | sort -u >"$tmp/inline"
+	grep -ohE '\bevering_[a-z_]+\(' $headers | tr -d '(' | sort -u |
+		comm -23 - "$tmp/inline" >"$tmp/declared"
 	nm -D --defined-only build/lib/libevering.so | awk '$2 == "T" { sub(/@.*/, "", $3); print $3 }' |
 		sort -u >"$tmp/exported"
 	# Names in comments end in "()" as well, and are declared too.

@@ -78,7 +78,7 @@ static const char *serve(struct evering *ep)
 {
 	const struct evering_sqe *sqe;
 	struct evering_cqe *cqe = NULL;
-	struct evering_token token;
+	struct evering_token token = { 0 };
 	int ret;
 
 	for (;;) {
