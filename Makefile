@@ -41,6 +41,7 @@ help:
 	@echo '  make test-long  thousands of kills on both kernels, about an hour'
 	@echo '  make test-debug  on kernels that find memory errors, locking mistakes, leaks and'
 	@echo '                   data races; builds them first, 20 minutes, once'
+	@echo '  make fuzz     what the library reads of a peer, made at random, two minutes'
 	@echo '  make fuzz-device  programs of system calls made at random, 20 minutes, on the'
 	@echo '                   first of these kernels'
 	@echo '  make model    the protocol model, with the large bounds'

@@ -66,11 +66,14 @@ static bool evr_still(const struct evering_subscriber *s, uint64_t number)
 	return load_once(&s->control->floor) <= number;
 }
 
-/* Goes on with message @number, which is not behind. */
+/* Goes on with message @number. */
 static int evr_skip_to(struct evering_subscriber *s, uint64_t number)
 {
-	if ((int64_t)(number - s->next) <= 0) {
-		/* It is there no more, and nothing has come after it. */
+	/*
+	 * The next one is there no more, and nothing has come after it; or more has
+	 * than anybody lives to publish, and numbers would begin again.
+	 */
+	if (number <= s->next || number > INT64_MAX) {
 		s->error = -EPROTO;
 		return -EPROTO;
 	}
@@ -188,7 +191,7 @@ static int evr_try_latest(struct evering_subscriber *s, struct evering_message *
 	int ret;
 
 	/* One that says it has less than we have seen is found out by the stamps. */
-	if (!s->error && newest && (int64_t)(newest - 1 - s->next) > 0) {
+	if (!s->error && newest && newest - 1 > s->next) {
 		ret = evr_skip_to(s, newest - 1);
 		if (ret)
 			return ret;
@@ -320,6 +323,8 @@ static void evr_subscriber_start(struct evering_subscriber *s, uint32_t history)
 
 	if (history >= s->g.entries)
 		history = (uint32_t)s->g.entries - 1;
+	if (newest > INT64_MAX)
+		s->error = -EPROTO;
 	s->next = newest > history ? newest - history : 0;
 	/* What is gone already has not been missed. */
 	if (floor > s->next && floor <= newest)

@@ -12,6 +12,7 @@ usage: selftests/run.sh [STEP...]
 Steps, in this order, all of them by default:
   source    checkpatch, sparse, W=1, gcc, clang, cppcheck, exported symbols
   unit      library and rings on the host, under the sanitizers and valgrind
+  fuzz      what the library reads of a peer, a few seconds
   model     the protocol model, bounded
   vm-6.1    kselftests in QEMU on Debian's 6.1
   vm-6.12   the same on 6.12
@@ -34,7 +35,7 @@ USAGE
 
 case ${1:-} in -h|--help) usage; exit 0 ;; esac
 cd "$(dirname "$0")/.." || exit 1
-all="source unit model vm-6.1 vm-6.12 runner icount"
+all="source unit fuzz model vm-6.1 vm-6.12 runner icount"
 long="long-6.1 long-6.12"
 debug="debug-kasan debug-kcsan fuzz-plants fuzz-device"
 logs=build/test

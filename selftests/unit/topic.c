@@ -408,6 +408,26 @@ TEST_F(topic, a_tail_far_away)
 	EXPECT_EQ(-EPROTO, evering_subscriber_latest(self->reader, &self->m, NULL));
 }
 
+/* Or one would be told the same number twice. */
+TEST_F(topic, numbers_do_not_begin_again)
+{
+	struct evering_subscriber *late;
+
+	ASSERT_EQ(0, publish(self->publisher, 8, 0));
+	self->control->floor = 1ULL << 63;
+	EXPECT_EQ(-EPROTO, evering_subscriber_next(self->reader, &self->m, NULL));
+	self->control->floor = 0;
+	self->control->tail = UINT64_MAX;
+	ASSERT_EQ(0, evering_subscriber_open("x", 0, 1, &late));
+	EXPECT_EQ(-EPROTO, evering_subscriber_next(late, &self->m, NULL));
+	evering_subscriber_close(late);
+	self->control->tail = 0;
+	ASSERT_EQ(0, evering_subscriber_open("x", 0, 1, &late));
+	self->control->tail = UINT64_MAX;
+	EXPECT_EQ(-EPROTO, evering_subscriber_latest(late, &self->m, NULL));
+	evering_subscriber_close(late);
+}
+
 /* Nobody goes backwards, is kept for ever, or is given what is not in the heap. */
 TEST_F(topic, nonsense)
 {
