@@ -35,7 +35,7 @@ help:
 	@echo '  make lib      the library: build/lib/libevering.{a,so}'
 	@echo '  make modules  evering.ko for the running kernel (needs its headers)'
 	@echo '  make install  the library and its header, to PREFIX ($(PREFIX))'
-	@echo '  make bench    the rings against a bare loop and DPDK, on this machine'
+	@echo '  make bench    rings, payloads and topics against others, on this machine'
 	@echo '  make icount   a blocking round trip against other IPC, in instructions'
 	@echo '  make test ARCH=arm64  the same in QEMU for arm64, cross-built'
 	@echo '  make test-long  thousands of kills on both kernels, about an hour'
