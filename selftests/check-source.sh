@@ -49,7 +49,7 @@ module() {
 benchmarks=$(grep -L '"rings.h"' tools/bench/*.c)
 flags="-D_GNU_SOURCE -O2 -Wall -Wextra -Werror -Iuapi -Ilib/include"
 library() {
-	for f in lib/*.c $benchmarks tools/demo/*.c; do
+	for f in lib/*.c $benchmarks tools/demo/*.c tools/examples/*.c; do
 		"$1" -std=c11 $flags -Ilib -c "$f" -o "$tmp/o" || return 1
 	done
 }
