@@ -48,6 +48,7 @@
 #include <time.h>
 #include <linux/evering.h>
 #include <evering/buffer.h>
+#include <evering/envelope.h>
 #include <evering/heap.h>
 #include <evering/queue.h>
 #include <evering/registry.h>

@@ -82,8 +82,8 @@ plant() {
 	result "$status" "found: $4" "$1"
 }
 
-echo 1..5
-for name in channel topic; do
+echo 1..7
+for name in channel topic envelope; do
 	build lib "$name"
 	status=0
 	fuzz "$name" "$seconds" || status=1
@@ -95,5 +95,6 @@ plant channel lend.c 's/if (!block || block->state != EVR_BLOCK_LENT ||/if (!blo
 	'a release of what was not lent'
 plant topic subscriber.c 's/len > s->size - offset/len > s->size/' \
 	'a payload that ends beyond the heap'
+plant envelope envelope.c 's/envelope->len > size/envelope->len > size + 1/' 'a body that ends beyond what is there'
 echo "$passed passed, $failed failed, 0 skipped"
 [ "$failed" = 0 ]
