@@ -192,6 +192,16 @@ static unsigned long day(struct evering *ep, unsigned int percent,
 	return failed;
 }
 
+/* jemalloc wants more thread-local memory than there is for what is loaded later. */
+static void make_room_for_jemalloc(char **argv)
+{
+	if (getenv("GLIBC_TUNABLES"))
+		return;
+	if (!setenv("GLIBC_TUNABLES", "glibc.rtld.optional_static_tls=65536", 1))
+		execv("/proc/self/exe", argv);
+	/* Then there is none, and it is said below. */
+}
+
 static void usage(void)
 {
 	puts("usage: evr-bench-alloc [-t] [-d STEPS]\n"
@@ -235,6 +245,7 @@ int main(int argc, char **argv)
 			return 2;
 		}
 	}
+	make_room_for_jemalloc(argv);
 	jemalloc = dlopen("libjemalloc.so.2", RTLD_NOW | RTLD_LOCAL);
 	if (jemalloc) {
 		all[nr].name = "jemalloc";
