@@ -12,7 +12,8 @@
 #include "trace.h"
 
 #define EVR_ENTER_FLAGS (EVERING_ENTER_WAKE_PEER | EVERING_ENTER_WAKE_OWN | \
-			 EVERING_ENTER_WAIT | EVERING_ENTER_WAIT_SPACE)
+			 EVERING_ENTER_WAIT | EVERING_ENTER_WAIT_SPACE | \
+			 EVERING_ENTER_POLL_AT)
 #define EVR_SHUT_FLAGS	(EVERING_SHUT_WR | EVERING_SHUT_RD)
 
 /* May the current process act through this endpoint? */
@@ -51,6 +52,10 @@ static int evr_enter(struct evr_endpoint *ep, void __user *uarg)
 	    (!uring->layout.geometry.entries[ep->side] ||
 	     (uring->side[peer].many && !evr_has_claims(uring, ep->side))))
 		return -EINVAL;
+	/* All others have a word that says where they are. */
+	if ((args.flags & EVERING_ENTER_POLL_AT) &&
+	    (!ep->read_only || !evr_has_ring(uring, peer)))
+		return -EINVAL;
 	wait = args.flags & (EVERING_ENTER_WAIT | EVERING_ENTER_WAIT_SPACE);
 	if (ep->owner) {
 		/* Whoever waits with others gets one at a time. */
@@ -66,6 +71,8 @@ static int evr_enter(struct evr_endpoint *ep, void __user *uarg)
 	if (ret)
 		return ret;
 
+	if (args.flags & EVERING_ENTER_POLL_AT)
+		WRITE_ONCE(ep->poll_at, args.wait_pos);
 	if (args.flags & EVERING_ENTER_WAKE_PEER)
 		evr_doorbell(uring, peer, wait);
 	if (args.flags & EVERING_ENTER_WAKE_OWN)
@@ -344,6 +351,7 @@ struct file *evr_endpoint_file(struct evr_uring *uring, unsigned int side)
 	ep->uring = uring;
 	ep->side = side;
 	ep->read_only = evr_kind(uring->kind)->read_only[side];
+	ep->poll_at = EVERING_NOBODY;
 	if (uring->side[side].shared &&
 	    (evr_has_ring(uring, 0) || evr_has_ring(uring, 1))) {
 		ret = evr_endpoint_name(ep);

@@ -226,6 +226,8 @@ struct evr_uring_params {
  * @mapped:	the own section has been mapped, or is being mapped
  * @owner:	what it writes into the words of slots, or 0; constant
  * @read_only:	has no own section; constant
+ * @poll_at:	read_only: the position that polls wait for, or EVERING_NOBODY; one word,
+ *		whoever writes it last is right
  * @attached:	counts among the endpoints of its side until it is dead
  * @dead:	final; announced to the peer
  */
@@ -237,6 +239,7 @@ struct evr_endpoint {
 	struct mm_struct *mm;
 	unsigned int maps;
 	unsigned int own_maps;
+	u64 poll_at;
 	bool mapped;
 	bool read_only;
 	bool attached;

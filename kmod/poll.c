@@ -80,9 +80,13 @@ __poll_t evr_poll(struct file *file, struct poll_table_struct *table)
 	bool takes, makes, shared, closed;
 
 	poll_wait(file, &uring->side[ep->side].pollers, table);
-	/* Where many read all of it, each keeps its position to itself. */
 	shared = uring->side[ep->side].shared;
-	takes = evr_has_ring(uring, !ep->side) && !ep->read_only;
+	takes = evr_has_ring(uring, !ep->side);
+	/* Where many read all of it, each keeps its position to itself. */
+	if (ep->read_only) {
+		head = READ_ONCE(ep->poll_at);
+		takes = takes && head != EVERING_NOBODY;
+	}
 	makes = evr_has_ring(uring, ep->side) &&
 		(evr_has_claims(uring, ep->side) ||
 		 !uring->side[!ep->side].many);

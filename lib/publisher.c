@@ -14,8 +14,9 @@
  *	publish: entry, payload; stamp COMMITTED, release
  *		<-> subscriber: stamp, acquire; entry, payload
  *		a message is whole when its stamp is seen
- *	publish: stamp, full barrier, wake_at
- *		<-> kernel: wake_at, full barrier, stamp (kmod/wait.c)
+ *	publish: stamp, full barrier, wake_at, poll_at
+ *		<-> kernel: wake_at or poll_at, full barrier, stamp (kmod/wait.c,
+ *		poll.c)
  *		one of the two sees the other: no lost wake-up
  *	publish: stamp COMMITTED; tail, release <-> subscriber: tail, acquire; stamp
  *		the last message before tail is there
@@ -227,11 +228,13 @@ static int evr_publisher_ring(struct evering_publisher *p)
 		.size = sizeof(args),
 		.flags = EVERING_ENTER_WAKE_PEER,
 	};
+	const struct evering_ring_words *words = &p->header->ring[EVERING_RING_SQ];
 	uint64_t published = p->tail - 1;
 
-	/* pairs with the kernel's, between wake_at and its look at the stamp */
+	/* pairs with the kernel's, between these words and its look at the stamp */
 	full_barrier();
-	if (likely(published < load_once(&p->header->ring[EVERING_RING_SQ].wake_at)))
+	if (likely(published < load_once(&words->wake_at) &&
+		   published < load_once(&words->poll_at)))
 		return 0;
 	return evr_ioctl(p->fd, EVERING_IOC_ENTER, &args);
 }

@@ -282,6 +282,17 @@ EXPORT int evering_subscriber_latest(struct evering_subscriber *subscriber,
 	return evr_wait_for(subscriber, evr_try_latest, message, timeout);
 }
 
+EXPORT int evering_subscriber_arm(struct evering_subscriber *s)
+{
+	const struct evering_enter args = {
+		.size = sizeof(args),
+		.flags = EVERING_ENTER_POLL_AT,
+		.wait_pos = s->next,
+	};
+
+	return s->error ? s->error : evr_ioctl(s->fd, EVERING_IOC_ENTER, &args);
+}
+
 EXPORT int evering_subscriber_check(const struct evering_subscriber *subscriber,
 				    const struct evering_message *message)
 {

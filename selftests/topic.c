@@ -5,7 +5,9 @@
  *
  * KILLS in the environment says how many of each (default 30).
  */
+#include <poll.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 
 #include "evering_test.h"
@@ -191,6 +193,98 @@ TEST_F(topic, wakes_who_sleeps)
 	EXPECT_EQ(-EPIPE, self->tally[0].ret);
 	EXPECT_EQ(0, self->tally[0].lost);
 	EXPECT_EQ(0, self->tally[0].wrong);
+}
+
+/* Level or edge, until the end. */
+TEST_F(topic, is_polled)
+{
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET };
+	struct pollfd fd = { .events = POLLIN };
+	int epoll = epoll_create1(EPOLL_CLOEXEC);
+	unsigned int i;
+
+	ASSERT_LE(0, epoll);
+	ASSERT_EQ(0, evering_subscriber_open(NAME, 0, 0, &self->reader));
+	fd.fd = evering_subscriber_fd(self->reader);
+	/* Where it is, nobody has said yet. */
+	ASSERT_EQ(0, publish(self->publisher, 0));
+	EXPECT_EQ(0, poll(&fd, 1, 0));
+	ASSERT_EQ(0, evering_subscriber_arm(self->reader));
+	EXPECT_EQ(1, poll(&fd, 1, 0));
+	EXPECT_EQ(POLLIN, fd.revents);
+	ASSERT_EQ(0, evering_subscriber_next(self->reader, &self->m, &now));
+	ASSERT_EQ(0, evering_subscriber_arm(self->reader));
+	EXPECT_EQ(0, poll(&fd, 1, 0));
+
+	ASSERT_EQ(0, epoll_ctl(epoll, EPOLL_CTL_ADD, fd.fd, &event));
+	EXPECT_EQ(0, epoll_wait(epoll, &event, 1, 0));
+	for (i = 1; i < 200; i++) {
+		ASSERT_EQ(0, publish(self->publisher, i));
+		ASSERT_EQ(1, epoll_wait(epoll, &event, 1, 5000)) TH_LOG("%u", i);
+		EXPECT_EQ(EPOLLIN, event.events);
+		ASSERT_EQ(0, evering_subscriber_next(self->reader, &self->m, &now));
+		EXPECT_EQ(i, self->m.number);
+		EXPECT_EQ(0, self->m.lost);
+		ASSERT_EQ(-EAGAIN, evering_subscriber_next(self->reader, &self->m, &now));
+		ASSERT_EQ(0, evering_subscriber_arm(self->reader));
+		ASSERT_EQ(0, epoll_wait(epoll, &event, 1, 0));
+	}
+	evering_publisher_close(self->publisher);
+	self->publisher = NULL;
+	ASSERT_EQ(1, epoll_wait(epoll, &event, 1, 5000));
+	EXPECT_EQ(-EPIPE, evering_subscriber_next(self->reader, &self->m, NULL));
+	evering_subscriber_close(self->reader);
+	close(epoll);
+}
+
+/* One who sleeps in poll is woken, wherever the others are. */
+TEST_F(topic, wakes_who_polls)
+{
+	struct evering_subscriber *behind;
+	unsigned int i;
+	int status;
+	pid_t pid;
+
+	ASSERT_EQ(0, evering_subscriber_open(NAME, 0, 0, &behind));
+	ASSERT_EQ(0, evering_subscriber_arm(behind));
+	for (i = 0; i < 20; i++) {
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid) {
+			struct pollfd fd = { .events = POLLIN };
+
+			if (evering_subscriber_open(NAME, 0, 0, &self->reader) ||
+			    evering_subscriber_arm(self->reader))
+				_exit(1);
+			fd.fd = evering_subscriber_fd(self->reader);
+			if (poll(&fd, 1, 0) || poll(&fd, 1, 10000) != 1)
+				_exit(2);
+			_exit(evering_subscriber_next(self->reader, &self->m, &now) ? 3 : 0);
+		}
+		nanosleep(&(struct timespec){ 0, 30000000 }, NULL);
+		ASSERT_EQ(0, publish(self->publisher, i));
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		EXPECT_EQ(0, status);
+	}
+	evering_subscriber_close(behind);
+}
+
+/* Only a reader of a topic has no other way to say where it is. */
+TEST_F(topic, nobody_else_arms)
+{
+	struct evering_enter args = { .size = sizeof(args),
+				      .flags = EVERING_ENTER_POLL_AT };
+	struct evering_buffer *writer, *reader;
+	struct evering *channel;
+
+	ASSERT_EQ(0, evering_channel_create(NAME "2", 0600, NULL, 0, &channel));
+	EXPECT_EQ(-EINVAL, call(evering_fd(channel), EVERING_IOC_ENTER, &args));
+	evering_close(channel);
+	ASSERT_EQ(0, evering_buffer_create(NAME "3", 0600, 4096, &writer));
+	ASSERT_EQ(0, evering_buffer_open(NAME "3", 0, O_RDONLY, &reader));
+	EXPECT_EQ(-EINVAL, call(evering_buffer_fd(reader), EVERING_IOC_ENTER, &args));
+	evering_buffer_close(reader);
+	evering_buffer_close(writer);
 }
 
 /* Nobody waits for the dead, and nobody sees that one has died. */

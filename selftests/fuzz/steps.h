@@ -191,7 +191,7 @@ static void do_enter(const struct step *s)
 	const uint8_t *byte = s->byte;
 	struct evering_enter args = {
 		.size = sizeof(args),
-		.flags = byte[1] & (byte[1] & 0x80 ? 31 : 15),
+		.flags = byte[1] & (byte[1] & 0x80 ? 63 : 15),
 		.wait_pos = fuzz_word(byte[2] & 0x7f, byte[3]),
 		.space_pos = fuzz_word(byte[3] & 0x7f, byte[2]),
 		.deadline = fuzz_deadline(byte[4]),

@@ -39,6 +39,7 @@ FIXTURE_SETUP(topic)
 	self->control = map(EVERING_SECTION_A);
 	self->layout = fakes[topic_fd].layout;
 	self->header->ring[0].wake_at = EVERING_NOBODY;
+	self->header->ring[0].poll_at = EVERING_NOBODY;
 	on_enter = NULL;
 }
 
@@ -333,6 +334,26 @@ TEST_F(topic, a_bell_only_for_who_sleeps)
 	ASSERT_EQ(0, publish(self->publisher, 10, 2));
 	EXPECT_EQ(1, enters);
 	EXPECT_EQ(EVERING_ENTER_WAKE_PEER, last.flags);
+	/* Or polls. */
+	self->header->ring[0].wake_at = EVERING_NOBODY;
+	self->header->ring[0].poll_at = 3;
+	ASSERT_EQ(0, publish(self->publisher, 10, 3));
+	EXPECT_EQ(2, enters);
+}
+
+TEST_F(topic, arms_its_poll)
+{
+	on_enter = wakes;
+	ASSERT_EQ(0, evering_subscriber_arm(self->reader));
+	EXPECT_EQ(EVERING_ENTER_POLL_AT, last.flags);
+	EXPECT_EQ(0, last.wait_pos);
+	ASSERT_EQ(0, publish(self->publisher, 10, 0));
+	ASSERT_EQ(0, evering_subscriber_next(self->reader, &self->m, NULL));
+	ASSERT_EQ(0, evering_subscriber_arm(self->reader));
+	EXPECT_EQ(1, last.wait_pos);
+	self->control->floor = 1ULL << 63;
+	EXPECT_EQ(-EPROTO, evering_subscriber_next(self->reader, &self->m, NULL));
+	EXPECT_EQ(-EPROTO, evering_subscriber_arm(self->reader));
 }
 
 TEST_F(topic, waits_in_the_kernel)

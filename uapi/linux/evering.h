@@ -804,6 +804,7 @@ EVERING_SIZE_IS(struct evering_accept, 152);
 #define EVERING_ENTER_WAIT	 (1U << 1)	/* sleep for entries */
 #define EVERING_ENTER_WAIT_SPACE (1U << 2)	/* sleep for room */
 #define EVERING_ENTER_WAKE_OWN	 (1U << 3)	/* a doorbell for the own side */
+#define EVERING_ENTER_POLL_AT	 (1U << 4)	/* what poll waits for; read-only sides */
 
 #define EVERING_READY_ENTRIES	(1U << 0)	/* in what ENTER returns */
 #define EVERING_READY_SPACE	(1U << 1)
@@ -814,7 +815,8 @@ EVERING_SIZE_IS(struct evering_accept, 152);
  * @size:	sizeof(struct evering_enter)
  * @flags:	EVERING_ENTER_*
  * @wait_pos:	WAIT: the position that the caller will take next; any where it has
- *		an owner, see struct evering_info
+ *		an owner, see struct evering_info.  POLL_AT: the same, for all
+ *		polls of this endpoint from now on; EVERING_NOBODY: none
  * @space_pos:	WAIT_SPACE: the position that the caller will commit next; any
  *		where it has an owner
  * @deadline:	CLOCK_MONOTONIC nanoseconds, or EVERING_NO_DEADLINE
@@ -825,7 +827,8 @@ EVERING_SIZE_IS(struct evering_accept, 152);
  * Returns EVERING_READY_* bits, 0 where it was not asked to wait; with both
  * waits, either one ends the call.  WAKE_OWN is for who has given a lease back,
  * and for who has acknowledged one after the end of the stream: the others of
- * its side may wait for that.
+ * its side may wait for that.  POLL_AT is for a reader of a topic, whose position nobody
+ * else knows: without it, its polls tell of the end alone.
  * -EPIPE: the peer is dead, or takes no more (WAIT_SPACE), and nothing is left
  * to take; -ESHUTDOWN: the peer has ended its stream and all is taken (WAIT
  * alone: with WAIT_SPACE there may still come room), or another endpoint of the

@@ -152,15 +152,28 @@ int evering_subscriber_open(const char *name, uint64_t token, uint32_t history,
 void evering_subscriber_close(struct evering_subscriber *subscriber);
 
 /**
- * evering_subscriber_fd() - to poll for the end of the topic
+ * evering_subscriber_fd() - to poll for messages and for the end of the topic
  * @subscriber:	of the topic
  *
- * EPOLLRDHUP and EPOLLHUP only: the kernel does not know which messages a subscriber
- * has seen.
+ * EPOLLIN: there is a message beyond those that had been seen at the last
+ * evering_subscriber_arm(); EPOLLRDHUP, EPOLLHUP: the publisher has ended the topic, or is
+ * dead.  Works with poll, epoll (edge-triggered too) and io_uring.
  *
  * Return: the descriptor, which stays the subscriber's.
  */
 int evering_subscriber_fd(const struct evering_subscriber *subscriber);
+
+/**
+ * evering_subscriber_arm() - tell the kernel what poll is to wait for
+ * @subscriber:	of the topic
+ *
+ * The next message: the kernel cannot see how far a subscriber has read.  To be called
+ * before its descriptor is polled for the first time, and whenever all messages have
+ * been taken, up to -EAGAIN.
+ *
+ * Return: 0; -EPROTO.
+ */
+int evering_subscriber_arm(struct evering_subscriber *subscriber);
 
 /**
  * evering_subscriber_next() - the oldest message that has not been seen
