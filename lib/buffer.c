@@ -78,7 +78,7 @@ EXPORT int evering_buffer_create(const char *name, uint32_t mode, uint64_t size,
 	if (ret)
 		return ret;
 	args.geometry.heap_size[EVERING_SIDE_A] = evr_heap_bytes(size);
-	fd = evr_control(EVERING_IOC_CREATE, &args);
+	fd = evr_control(O_RDWR, EVERING_IOC_CREATE, &args);
 	if (fd < 0)
 		return fd;
 	return evr_buffer_attach(fd, true, &args.layout, args.token, buffer);
@@ -94,18 +94,14 @@ EXPORT int evering_buffer_open(const char *name, uint64_t token, int flags,
 		.side = writable ? EVERING_SIDE_A : EVERING_SIDE_B,
 		.token = token,
 	};
-	int control, fd, ret;
+	int fd, ret;
 
 	if (flags != O_RDWR && flags != O_RDONLY)
 		return -EINVAL;
 	ret = evr_copy_name(args.name, name);
 	if (ret)
 		return ret;
-	control = evr_open_control(flags);
-	if (control < 0)
-		return control;
-	fd = evr_ioctl(control, EVERING_IOC_OPEN, &args);
-	close(control);
+	fd = evr_control(flags, EVERING_IOC_OPEN, &args);
 	if (fd < 0)
 		return fd;
 	return evr_buffer_attach(fd, writable, &args.layout, args.token, buffer);
@@ -174,5 +170,5 @@ EXPORT int evering_unlink(const char *name, uint64_t token)
 	int ret;
 
 	ret = evr_copy_name(args.name, name);
-	return ret ? ret : evr_control(EVERING_IOC_UNLINK, &args);
+	return ret ? ret : evr_control(O_RDWR, EVERING_IOC_UNLINK, &args);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR LGPL-2.1 */
 /* Services and endpoints of /dev/evering. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -119,7 +120,7 @@ EXPORT int evering_listen(const char *name,
 	service = malloc(sizeof(*service));
 	if (!service)
 		return -ENOMEM;
-	ret = evr_control(EVERING_IOC_LISTEN, &args);
+	ret = evr_control(O_RDWR, EVERING_IOC_LISTEN, &args);
 	if (ret < 0) {
 		free(service);
 		return ret;
@@ -180,7 +181,7 @@ static int evr_connect(const char *name, const struct evering_geometry *geometry
 	ret = evr_copy_name(args.name, name);
 	if (ret)
 		return ret;
-	fd = evr_control(EVERING_IOC_CONNECT, &args);
+	fd = evr_control(O_RDWR, EVERING_IOC_CONNECT, &args);
 	if (fd < 0)
 		return fd;
 	return evr_attach(fd, EVERING_SIDE_A, &args.layout, args.token, ep);
@@ -219,7 +220,7 @@ EXPORT int evering_channel_create(const char *name, uint32_t mode,
 	ret = evr_copy_name(args.name, name);
 	if (ret)
 		return ret;
-	fd = evr_control(EVERING_IOC_CREATE, &args);
+	fd = evr_control(O_RDWR, EVERING_IOC_CREATE, &args);
 	if (fd < 0)
 		return fd;
 	return evr_attach(fd, EVERING_SIDE_A, &args.layout, args.token, ep);
@@ -239,7 +240,7 @@ EXPORT int evering_channel_open(const char *name, uint64_t token,
 	ret = evr_copy_name(args.name, name);
 	if (ret)
 		return ret;
-	fd = evr_control(EVERING_IOC_OPEN, &args);
+	fd = evr_control(O_RDWR, EVERING_IOC_OPEN, &args);
 	if (fd < 0)
 		return fd;
 	return evr_attach(fd, EVERING_SIDE_B, &args.layout, args.token, ep);

@@ -25,12 +25,12 @@ int evr_open_control(int flags)
 	return fd < 0 ? -errno : fd;
 }
 
-/* One request to the control device. */
-int evr_control(unsigned long request, const void *args)
+/* One request to the control device, opened with @flags. */
+int evr_control(int flags, unsigned long request, const void *args)
 {
 	int fd, ret;
 
-	fd = evr_open_control(O_RDWR);
+	fd = evr_open_control(flags);
 	if (fd < 0)
 		return fd;
 	ret = evr_ioctl(fd, request, args);

@@ -101,7 +101,7 @@ struct evering_registry_view {
 /* device.c */
 int evr_ioctl(int fd, unsigned long request, const void *args);
 int evr_open_control(int flags);
-int evr_control(unsigned long request, const void *args);
+int evr_control(int flags, unsigned long request, const void *args);
 int evr_copy_name(char *to, const char *name);
 int evr_map(int fd, uint64_t size, int prot, uint64_t offset, void **at);
 

@@ -22,6 +22,7 @@
  *		the last message before tail is there
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -144,7 +145,7 @@ EXPORT int evering_publisher_create(const char *name, uint32_t mode,
 	if (ret)
 		return ret;
 	args.geometry.heap_size[EVERING_SIDE_A] = evr_heap_bytes(bytes);
-	fd = evr_control(EVERING_IOC_CREATE, &args);
+	fd = evr_control(O_RDWR, EVERING_IOC_CREATE, &args);
 	if (fd < 0)
 		return fd;
 	return evr_publisher_attach(fd, &args.layout, args.token, publisher);

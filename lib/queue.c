@@ -4,6 +4,7 @@
  * Opening and closing, and what there is to ask.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -56,7 +57,7 @@ static int evr_end_open(struct evr_queue_end *end, const char *name,
 	ret = evr_copy_name(args.name, name);
 	if (ret)
 		return ret;
-	ret = evr_control(EVERING_IOC_OPEN, &args);
+	ret = evr_control(O_RDWR, EVERING_IOC_OPEN, &args);
 	return ret < 0 ? ret : evr_end_attach(end, ret);
 }
 
@@ -119,7 +120,7 @@ EXPORT int evering_queue_create(const char *name, uint32_t mode,
 	queue = evr_queue_new();
 	if (!queue)
 		return -ENOMEM;
-	ret = evr_control(EVERING_IOC_CREATE, &args);
+	ret = evr_control(O_RDWR, EVERING_IOC_CREATE, &args);
 	if (ret >= 0)
 		ret = evr_end_attach(&queue->end[args.side], ret);
 	if (!ret && access == (EVERING_QUEUE_PUSH | EVERING_QUEUE_POP))

@@ -386,16 +386,12 @@ EXPORT int evering_subscriber_open(const char *name, uint64_t token,
 		.side = EVERING_SIDE_B,
 		.token = token,
 	};
-	int control, fd, ret;
+	int fd, ret;
 
 	ret = evr_copy_name(args.name, name);
 	if (ret)
 		return ret;
-	control = evr_open_control(O_RDONLY);
-	if (control < 0)
-		return control;
-	fd = evr_ioctl(control, EVERING_IOC_OPEN, &args);
-	close(control);
+	fd = evr_control(O_RDONLY, EVERING_IOC_OPEN, &args);
 	if (fd < 0)
 		return fd;
 	return evr_subscriber_attach(fd, &args.layout, history, subscriber);
