@@ -207,6 +207,8 @@ TEST(no_heap)
 	EXPECT_EQ(-EOPNOTSUPP, evering_heap_stats(m->ep[0], &stats));
 	EXPECT_EQ(-EOPNOTSUPP, evering_copy(m->ep[0], "", 1, NULL, &token));
 	EXPECT_EQ(-EINVAL, evering_sqe_attach(m->ep[0], sqe, 1, token));
+	EXPECT_EQ(0, evering_sqe_attach(m->ep[0], sqe, 1, (struct evering_token){ 0 }));
+	EXPECT_EQ(1, sqe->user_data);
 	EXPECT_EQ(-EINVAL, evering_release(m->ep[0], token));
 	EXPECT_EQ(NULL, evering_token_payload(m->ep[0], token));
 	EXPECT_EQ(NULL, evering_token_block(m->ep[0], token));
@@ -227,6 +229,8 @@ TEST_F(heap, tokens_of_blocks)
 	EXPECT_EQ(-EINVAL, evering_tokenize(self->client, block, 0, &position, &token));
 	EXPECT_EQ(-EINVAL, evering_tokenize(self->client, block, 16,
 		&(struct evering_type)EVERING_TYPE(struct position, ""), &token));
+	EXPECT_EQ(-EINVAL, evering_copy(self->client, "abc", 3, &number, &token));
+	EXPECT_EQ(1, stats_of(self->client).blocks);
 	EXPECT_EQ(0, evering_tokenize(self->client, block, 0, NULL, &token));
 	EXPECT_EQ(0, evering_tokenize(self->client, block, 128, &position, &token));
 	EXPECT_EQ(128, token.len);

@@ -133,6 +133,22 @@ TEST_F(topic, what_cannot_be)
 						    &self->publisher));
 }
 
+TEST_F(topic, names_and_handles)
+{
+	char name[EVERING_NAME_MAX + 2];
+	struct evering_subscriber *reader;
+
+	memset(name, 'x', sizeof(name) - 1);
+	name[sizeof(name) - 1] = 0;
+	EXPECT_EQ(-ENAMETOOLONG, evering_publisher_create(name, 0600, 8, 4096,
+							  &self->publisher));
+	EXPECT_EQ(-ENAMETOOLONG, evering_subscriber_open(name, 0, 0, &reader));
+	EXPECT_EQ(1, evering_publisher_token(self->publisher));
+	EXPECT_LE(0, evering_subscriber_fd(self->reader));
+	evering_subscriber_close(NULL);
+	evering_publisher_close(NULL);
+}
+
 /* Nothing was published, and no number is left out. */
 TEST_F(topic, cancelled)
 {
