@@ -20,6 +20,8 @@
  *		one of the two sees the other: no lost wake-up
  *	publish: stamp COMMITTED; tail, release <-> subscriber: tail, acquire; stamp
  *		the last message before tail is there
+ *	publish: stamps; floor, release <-> subscriber: floor, acquire; stamp
+ *		who goes on from floor finds no stamp older than of the lap before
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -212,8 +214,9 @@ EXPORT int evering_publisher_reserve(struct evering_publisher *p, size_t len,
 	bytes = (len + !len + EVERING_GRANULE - 1) & ~(uint64_t)(EVERING_GRANULE - 1);
 	offset = evr_publisher_place(p, bytes);
 	*evr_extent(p, p->tail) = (struct evr_extent){ offset, bytes };
+	/* Release: who goes on from there finds the stamps that came before. */
 	if (p->oldest != oldest)
-		store_once(&p->control->floor, p->oldest);
+		store_release(&p->control->floor, p->oldest);
 	/* pairs with the read fence in evr_still() */
 	write_fence();
 	p->reserved = len;

@@ -90,7 +90,8 @@ static int evr_overtaken(struct evering_subscriber *s)
 	/* The next one takes the slot of the oldest. */
 	if (newest >= s->g.entries)
 		oldest = newest - s->g.entries + 1 + s->g.entries / 8;
-	floor = load_once(&s->control->floor);
+	/* pairs with the release in evering_publisher_reserve() */
+	floor = load_acquire(&s->control->floor);
 	return evr_skip_to(s, floor > oldest ? floor : oldest);
 }
 
@@ -330,7 +331,8 @@ EXPORT void evering_subscriber_close(struct evering_subscriber *s)
 static void evr_subscriber_start(struct evering_subscriber *s, uint32_t history)
 {
 	uint64_t newest = evr_newest(s);
-	uint64_t floor = load_once(&s->control->floor);
+	/* pairs with the release in evering_publisher_reserve() */
+	uint64_t floor = load_acquire(&s->control->floor);
 
 	if (history >= s->g.entries)
 		history = (uint32_t)s->g.entries - 1;
